@@ -1,0 +1,1 @@
+//! `doorward.toml` as it was written.

@@ -1,0 +1,483 @@
+//! Reading files that people write: rules, lists, settings.
+//!
+//! A YAML or TOML file becomes a tree of [`Node`]s that know where they stand; a [`Fields`]
+//! reader takes typed values out of it and collects every mistake on the way as a
+//! [`Diagnostic`], so that one look shows all of them with their line and a caret. What the
+//! values mean is the caller's business.
+
+mod render;
+mod yaml;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use render::{render, render_all};
+pub use yaml::parse_yaml;
+
+/// A file's name, as messages show it, and its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceFile {
+    pub name: String,
+    pub text: String,
+}
+
+impl SourceFile {
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
+        Arc::new(SourceFile {
+            name: name.into(),
+            text: text.into(),
+        })
+    }
+
+    /// Line and column of a byte offset, both from 1, columns in characters.
+    pub fn line_column(&self, offset: usize) -> (usize, usize) {
+        let mut offset = offset.min(self.text.len());
+        while !self.text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        let before = &self.text[..offset];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
+        (line, before[line_start..].chars().count() + 1)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    Error,
+    /// Worth saying, but the file can be used.
+    Warning,
+}
+
+/// One mistake: where it stands, what is wrong, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    pub severity: Severity,
+    pub file: Arc<SourceFile>,
+    /// Bytes of the file's text; empty where only the file as a whole can be named.
+    pub span: Range<usize>,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+/// Mistakes collected so far, in the order found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diagnostics {
+    pub found: Vec<Diagnostic>,
+}
+
+impl Diagnostics {
+    pub fn error(
+        &mut self,
+        file: &Arc<SourceFile>,
+        span: Range<usize>,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        self.found.push(Diagnostic {
+            severity: Severity::Error,
+            file: Arc::clone(file),
+            span,
+            message: message.into(),
+            help,
+        });
+    }
+
+    pub fn warning(
+        &mut self,
+        file: &Arc<SourceFile>,
+        span: Range<usize>,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        self.found.push(Diagnostic {
+            severity: Severity::Warning,
+            file: Arc::clone(file),
+            span,
+            message: message.into(),
+            help,
+        });
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.error_count() > 0
+    }
+
+    pub fn error_count(&self) -> usize {
+        self.found
+            .iter()
+            .filter(|d| d.severity == Severity::Error)
+            .count()
+    }
+}
+
+/// A value and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    pub span: Range<usize>,
+    pub value: Value,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<(Key, Node)>),
+}
+
+/// A key of a map and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    pub name: String,
+    pub span: Range<usize>,
+}
+
+impl Value {
+    /// What a message calls this kind of value.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Value::Null => "nothing",
+            Value::Bool(_) => "true or false",
+            Value::Integer(_) => "a whole number",
+            Value::Float(_) => "a number with a fraction",
+            Value::Text(_) => "text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a block of settings",
+        }
+    }
+}
+
+/// Takes the fields of one map, remembers which were asked for, and reports the rest.
+pub struct Fields<'a> {
+    file: Arc<SourceFile>,
+    /// What the map is, for messages: "the rule", "`then`", "[kafka]".
+    what: String,
+    entries: &'a [(Key, Node)],
+    span: Range<usize>,
+    asked: Vec<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    /// `None`, and a diagnostic, where `node` is no map.
+    pub fn of(
+        file: &Arc<SourceFile>,
+        node: &'a Node,
+        what: impl Into<String>,
+        found: &mut Diagnostics,
+    ) -> Option<Fields<'a>> {
+        let what = what.into();
+        match &node.value {
+            Value::Map(entries) => {
+                for (at, (key, _)) in entries.iter().enumerate() {
+                    if entries[..at].iter().any(|(k, _)| k.name == key.name) {
+                        found.error(
+                            file,
+                            key.span.clone(),
+                            format!("`{}` stands here twice", key.name),
+                            Some("keep one of them".into()),
+                        );
+                    }
+                }
+                Some(Fields {
+                    file: Arc::clone(file),
+                    what,
+                    entries,
+                    span: node.span.clone(),
+                    asked: Vec::new(),
+                })
+            }
+            other => {
+                found.error(
+                    file,
+                    node.span.clone(),
+                    format!(
+                        "{what} must be a block of `name: value` fields, not {}",
+                        other.kind()
+                    ),
+                    None,
+                );
+                None
+            }
+        }
+    }
+
+    pub fn file(&self) -> &Arc<SourceFile> {
+        &self.file
+    }
+
+    pub fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// The field's value; null counts as absent.
+    pub fn optional(&mut self, name: &'static str) -> Option<&'a Node> {
+        self.asked.push(name);
+        self.entries
+            .iter()
+            .find(|(key, _)| key.name == name)
+            .map(|(_, node)| node)
+            .filter(|node| node.value != Value::Null)
+    }
+
+    pub fn required(&mut self, name: &'static str, found: &mut Diagnostics) -> Option<&'a Node> {
+        let node = self.optional(name);
+        if node.is_none() {
+            let place = self
+                .entries
+                .iter()
+                .find(|(key, _)| key.name == name)
+                .map_or(first_line(&self.file, &self.span), |(key, _)| {
+                    key.span.clone()
+                });
+            found.error(
+                &self.file,
+                place,
+                format!("{} needs `{name}`", self.what),
+                None,
+            );
+        }
+        node
+    }
+
+    pub fn text(&mut self, name: &'static str, found: &mut Diagnostics) -> Option<&'a str> {
+        let node = self.optional(name)?;
+        self.as_text(name, node, found)
+    }
+
+    pub fn required_text(
+        &mut self,
+        name: &'static str,
+        found: &mut Diagnostics,
+    ) -> Option<&'a str> {
+        let node = self.required(name, found)?;
+        self.as_text(name, node, found)
+    }
+
+    fn as_text(&self, name: &str, node: &'a Node, found: &mut Diagnostics) -> Option<&'a str> {
+        match &node.value {
+            Value::Text(text) => Some(text),
+            other => {
+                self.wrong_type(name, node, "text", other, found);
+                None
+            }
+        }
+    }
+
+    pub fn bool(&mut self, name: &'static str, found: &mut Diagnostics) -> Option<bool> {
+        let node = self.optional(name)?;
+        match &node.value {
+            Value::Bool(value) => Some(*value),
+            other => {
+                self.wrong_type(name, node, "true or false", other, found);
+                None
+            }
+        }
+    }
+
+    /// A whole number within `range`, both ends included.
+    pub fn integer(
+        &mut self,
+        name: &'static str,
+        range: std::ops::RangeInclusive<i64>,
+        found: &mut Diagnostics,
+    ) -> Option<i64> {
+        let node = self.optional(name)?;
+        match &node.value {
+            Value::Integer(value) if range.contains(value) => Some(*value),
+            Value::Integer(value) => {
+                found.error(
+                    &self.file,
+                    node.span.clone(),
+                    format!(
+                        "`{name}` must be {} to {}, not {value}",
+                        range.start(),
+                        range.end()
+                    ),
+                    None,
+                );
+                None
+            }
+            other => {
+                self.wrong_type(name, node, "a whole number", other, found);
+                None
+            }
+        }
+    }
+
+    /// A duration such as `5m`, in milliseconds.
+    pub fn duration_ms(&mut self, name: &'static str, found: &mut Diagnostics) -> Option<i64> {
+        let node = self.optional(name)?;
+        let message = match &node.value {
+            Value::Text(text) => match parse_duration_ms(text) {
+                Ok(ms) => return Some(ms),
+                Err(help) => {
+                    found.error(
+                        &self.file,
+                        node.span.clone(),
+                        format!("`{name}: {text}` is no length of time"),
+                        Some(help),
+                    );
+                    return None;
+                }
+            },
+            Value::Integer(n) => format!("`{name}: {n}` needs a unit"),
+            other => format!("`{name}` must be a length of time, not {}", other.kind()),
+        };
+        found.error(
+            &self.file,
+            node.span.clone(),
+            message,
+            Some("write a whole number and one of ms, s, m, h, d: `30s`, `5m`, `24h`".into()),
+        );
+        None
+    }
+
+    /// One of the words in `choices`.
+    pub fn choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        choices: &[(&'static str, T)],
+        found: &mut Diagnostics,
+    ) -> Option<T> {
+        let text = self.text(name, found)?;
+        if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
+            return Some(*value);
+        }
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let node = self.optional(name)?;
+        found.error(
+            &self.file,
+            node.span.clone(),
+            format!("`{name}` cannot be `{text}`"),
+            Some(suggest(text, &words)),
+        );
+        None
+    }
+
+    fn wrong_type(
+        &self,
+        name: &str,
+        node: &Node,
+        wanted: &str,
+        got: &Value,
+        found: &mut Diagnostics,
+    ) {
+        let help = match (wanted, got) {
+            ("text", Value::Integer(_) | Value::Float(_) | Value::Bool(_)) => {
+                Some("put it in quotes".to_owned())
+            }
+            ("true or false", Value::Text(t)) if matches!(t.as_str(), "yes" | "on") => {
+                Some("write `true`".to_owned())
+            }
+            ("true or false", Value::Text(t)) if matches!(t.as_str(), "no" | "off") => {
+                Some("write `false`".to_owned())
+            }
+            _ => None,
+        };
+        found.error(
+            &self.file,
+            node.span.clone(),
+            format!("`{name}` must be {wanted}, not {}", got.kind()),
+            help,
+        );
+    }
+
+    /// Every field that was never asked for, in file order, for maps with free names.
+    pub fn rest(&self) -> impl Iterator<Item = (&'a Key, &'a Node)> + use<'a> {
+        let asked = self.asked.clone();
+        self.entries
+            .iter()
+            .filter(move |(key, _)| !asked.contains(&key.name.as_str()))
+            .map(|(key, node)| (key, node))
+    }
+
+    /// Reports every field that was never asked for, with the nearest name that was.
+    pub fn finish(self, found: &mut Diagnostics) {
+        for (key, _) in self.rest() {
+            found.error(
+                &self.file,
+                key.span.clone(),
+                format!("{} has no field `{}`", self.what, key.name),
+                Some(suggest(&key.name, &self.asked)),
+            );
+        }
+    }
+}
+
+/// The first line of `span`, so that a caret under a whole block stays readable.
+fn first_line(file: &SourceFile, span: &Range<usize>) -> Range<usize> {
+    let end = file.text[span.start.min(file.text.len())..]
+        .find('\n')
+        .map_or(file.text.len(), |at| span.start + at);
+    span.start..end.min(span.end.max(span.start))
+}
+
+/// "did you mean …?" where one of `known` is near, else the list of them.
+pub fn suggest(written: &str, known: &[&str]) -> String {
+    let near = known
+        .iter()
+        .map(|word| (edit_distance(written, word), *word))
+        .filter(|(distance, word)| *distance <= word.len().max(3) / 3)
+        .min();
+    match near {
+        Some((_, word)) => format!("did you mean `{word}`?"),
+        None => {
+            let words: Vec<String> = known.iter().map(|word| format!("`{word}`")).collect();
+            format!("it can be {}", words.join(", "))
+        }
+    }
+}
+
+/// Levenshtein's distance in characters.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let cost = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Milliseconds of a length of time such as `250ms`, `30s`, `5m`, `24h`, `365d`.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = |unit: &str| -> Option<i64> {
+        Some(match unit {
+            "ms" => 1,
+            "s" => crate::event::SECOND_MS,
+            "m" => crate::event::MINUTE_MS,
+            "h" => crate::event::HOUR_MS,
+            "d" => crate::event::DAY_MS,
+            _ => return None,
+        })
+    };
+    let meant = match unit.trim() {
+        "sec" | "secs" | "second" | "seconds" => Some("s"),
+        "min" | "mins" | "minute" | "minutes" => Some("m"),
+        "hr" | "hrs" | "hour" | "hours" => Some("h"),
+        "day" | "days" => Some("d"),
+        other => ["ms", "s", "m", "h", "d"].into_iter().find(|u| *u == other),
+    };
+    match (number.parse::<i64>(), unit_ms(unit), meant) {
+        (Ok(n), Some(ms), _) => n
+            .checked_mul(ms)
+            .filter(|total| *total <= 100 * 365 * crate::event::DAY_MS)
+            .ok_or_else(|| "it can be a hundred years at most".to_owned()),
+        (Ok(n), None, Some(meant)) => Err(format!("write `{n}{meant}`")),
+        _ => Err("write a whole number and one of ms, s, m, h, d: `30s`, `5m`, `24h`".into()),
+    }
+}

@@ -1,0 +1,355 @@
+//! What the engine says: values that the shell carries to the log.
+//!
+//! These are the meaning; [`crate::record`] is their JSON.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::event::{Country, Source, Timestamp};
+
+/// Everything that one input event caused, in order. The shell clears and reuses it.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    pub commands: Vec<Command>,
+    pub decisions: Vec<Decision>,
+    pub cases: Vec<CaseView>,
+    pub mails: Vec<Mail>,
+    /// State keys of accounts whose durable record changed, and must be written.
+    pub changed: Vec<crate::engine::StateKey>,
+    pub counts: Counts,
+}
+
+impl Outputs {
+    pub fn clear(&mut self) {
+        self.commands.clear();
+        self.decisions.clear();
+        self.cases.clear();
+        self.mails.clear();
+        self.changed.clear();
+        self.counts = Counts::default();
+    }
+
+    /// Whether something must reach the log at once, rather than with the next commit.
+    pub fn is_urgent(&self) -> bool {
+        !(self.commands.is_empty() && self.cases.is_empty() && self.mails.is_empty())
+    }
+}
+
+/// What happened that only metrics are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Later than RULES.md 3 allows.
+    pub late: u32,
+    /// The same id and time among the entries held (RULES.md 5).
+    pub duplicate: u32,
+    /// The same id with another time (RULES.md 5).
+    pub id_conflict: u32,
+    /// Without the field a rule groups by (RULES.md 9).
+    pub unkeyed: u32,
+    /// More than 60 s ahead of the broker's clock (RULES.md 2).
+    pub future: u32,
+    /// `first_seen: country` did not apply: no country is known for the address (RULES.md 8).
+    pub country_unknown: u32,
+    /// An entry was dropped because a window was full (RULES.md 15).
+    pub window_full: u32,
+    /// Answers and operators' requests by what became of them.
+    pub answers_applied: u32,
+    pub answers_ignored: u32,
+    pub answers_forged: u32,
+}
+
+/// Why something was decided: one event that counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    pub id: Box<str>,
+    pub time: Timestamp,
+    pub ip: Option<IpAddr>,
+    pub country: Option<Country>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CommandKind {
+    LockAccount,
+    UnlockAccount,
+    RequirePasswordChange,
+    RevokeSessions,
+    RotateApiKeys,
+    HoldRecovery,
+    ReleaseRecovery,
+    CancelRecovery,
+}
+
+impl CommandKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CommandKind::LockAccount => "lock_account",
+            CommandKind::UnlockAccount => "unlock_account",
+            CommandKind::RequirePasswordChange => "require_password_change",
+            CommandKind::RevokeSessions => "revoke_sessions",
+            CommandKind::RotateApiKeys => "rotate_api_keys",
+            CommandKind::HoldRecovery => "hold_recovery",
+            CommandKind::ReleaseRecovery => "release_recovery",
+            CommandKind::CancelRecovery => "cancel_recovery",
+        }
+    }
+}
+
+/// How much of an account a lock covers (CONTRACT.md section 3). `All` is the wider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    Unfamiliar,
+    #[default]
+    All,
+}
+
+impl Scope {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scope::Unfamiliar => "unfamiliar",
+            Scope::All => "all",
+        }
+    }
+}
+
+/// An order to the login pipeline.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    /// `c-` and a hash of the cause: the same cause gives the same id for ever.
+    pub id: String,
+    /// Rises per account.
+    pub seq: i64,
+    pub kind: CommandKind,
+    pub account: Arc<str>,
+    pub case: Option<CaseId>,
+    /// Of the completing event, or of the answer.
+    pub time: Timestamp,
+    pub rule: Option<Arc<str>>,
+    /// Why, as the rule names it, or `owner_confirmed`, `owner_denied`, `expired`, …
+    pub reason: Arc<str>,
+    /// The next four are for `lock_account`.
+    pub scope: Option<Scope>,
+    pub since: Option<Timestamp>,
+    pub sessions: Vec<String>,
+    pub until: Option<Timestamp>,
+    /// Ids of the events that counted.
+    pub evidence: Vec<Box<str>>,
+    pub source: Source,
+}
+
+/// What became of a hit: the first that applies (CONTRACT.md section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effect {
+    Excepted,
+    Stale,
+    Shadow,
+    CaseOpen,
+    Cooldown,
+    Held,
+    Acted,
+}
+
+impl Effect {
+    pub const ALL: &[Effect] = &[
+        Effect::Excepted,
+        Effect::Stale,
+        Effect::Shadow,
+        Effect::CaseOpen,
+        Effect::Cooldown,
+        Effect::Held,
+        Effect::Acted,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Effect::Excepted => "excepted",
+            Effect::Stale => "stale",
+            Effect::Shadow => "shadow",
+            Effect::CaseOpen => "case_open",
+            Effect::Cooldown => "cooldown",
+            Effect::Held => "held",
+            Effect::Acted => "acted",
+        }
+    }
+}
+
+/// One hit of one rule, acted on or not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// `d-` and a hash of (account, rule, id of the completing event).
+    pub id: String,
+    /// Event time of the completing event.
+    pub time: Timestamp,
+    pub account: Arc<str>,
+    pub rule: Arc<str>,
+    pub mode: crate::rules::Mode,
+    pub effect: Effect,
+    /// What was counted: events, distinct values, the length of the streak; 1 otherwise.
+    pub value: u32,
+    /// Id of the completing event.
+    pub event: Box<str>,
+    pub evidence: Vec<Evidence>,
+    /// The actions that the rule asks for, by name.
+    pub actions: Vec<&'static str>,
+    pub case: Option<CaseId>,
+    pub source: Source,
+}
+
+/// `k-` and a hash of (account, rule, id of the completing event).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CaseId(pub Arc<str>);
+
+impl std::fmt::Display for CaseId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum CaseState {
+    /// Locked, the owner asked.
+    Open,
+    /// Not locked, the owner asked.
+    Asked,
+    /// "This was me", or an operator, or the lock's end.
+    Unlocked,
+    /// "This wasn't me": locked until a password change that names the case.
+    Secured,
+    /// The owner is back in.
+    Recovered,
+    /// An asked case that the owner answered with "me".
+    Closed,
+}
+
+impl CaseState {
+    pub const ALL: &[CaseState] = &[
+        CaseState::Open,
+        CaseState::Asked,
+        CaseState::Unlocked,
+        CaseState::Secured,
+        CaseState::Recovered,
+        CaseState::Closed,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CaseState::Open => "open",
+            CaseState::Asked => "asked",
+            CaseState::Unlocked => "unlocked",
+            CaseState::Secured => "secured",
+            CaseState::Recovered => "recovered",
+            CaseState::Closed => "closed",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<CaseState> {
+        CaseState::ALL.iter().copied().find(|s| s.as_str() == name)
+    }
+
+    /// Whether hits still join this case.
+    pub fn is_open(self) -> bool {
+        matches!(
+            self,
+            CaseState::Open | CaseState::Asked | CaseState::Secured
+        )
+    }
+
+    pub fn is_locked(self) -> bool {
+        matches!(self, CaseState::Open | CaseState::Secured)
+    }
+}
+
+/// A place that the owner can tick in "this was me".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The judged value, as the page posts it back: `country:BR`.
+    pub value: Box<str>,
+    /// When it was seen.
+    pub time: Timestamp,
+    /// Whether the owner has ticked it.
+    pub known: bool,
+}
+
+/// The latest state of a case, as the owner's page shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CaseView {
+    pub id: CaseId,
+    pub account: Arc<str>,
+    pub partition: i32,
+    /// Starts at 1, rises when the case grows or changes state.
+    pub version: u32,
+    pub state: CaseState,
+    pub opened: Timestamp,
+    pub updated: Timestamp,
+    pub rules: Vec<Arc<str>>,
+    /// The first rule's reason.
+    pub reason: Arc<str>,
+    pub scope: Scope,
+    /// The newest first; at most [`crate::engine::MAX_CASE_EVIDENCE`].
+    pub evidence: Vec<Evidence>,
+    pub places: Vec<Place>,
+    /// The user agent of the newest completing event that had one.
+    pub device: Option<Box<str>>,
+    pub locale: Option<Box<str>>,
+    /// Broker time until which "this wasn't me" is believed after an unlock, and at which
+    /// the lock ends by itself.
+    pub until: Option<Timestamp>,
+}
+
+/// Who a mail goes to, which decides what its links may do (DESIGN.md, the owner's mail).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum RecipientPart {
+    /// Both links.
+    Owner,
+    /// "This wasn't me" only.
+    CoOwner,
+    /// No links: an unverified address, or one that was set within the last 7 days.
+    Notice,
+}
+
+impl RecipientPart {
+    pub const ALL: &[RecipientPart] = &[
+        RecipientPart::Owner,
+        RecipientPart::CoOwner,
+        RecipientPart::Notice,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RecipientPart::Owner => "owner",
+            RecipientPart::CoOwner => "co_owner",
+            RecipientPart::Notice => "notice",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<RecipientPart> {
+        RecipientPart::ALL
+            .iter()
+            .copied()
+            .find(|p| p.as_str() == name)
+    }
+}
+
+/// A mail to send. The links are made when it is sent, so no token stands in the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mail {
+    /// `m-` and a hash of (case, version, recipient); the Message-ID comes from it.
+    pub id: String,
+    pub to: Box<str>,
+    pub part: RecipientPart,
+    pub template: Arc<str>,
+    pub locale: Option<Box<str>>,
+    pub account: Arc<str>,
+    pub partition: i32,
+    pub case: CaseId,
+    pub case_version: u32,
+    pub rule: Arc<str>,
+    pub reason: Arc<str>,
+    /// Whether the account was locked, and how much of it.
+    pub locked: Option<Scope>,
+    /// When what happened happened: the completing event.
+    pub time: Timestamp,
+    pub evidence: Vec<Evidence>,
+    pub device: Option<Box<str>>,
+}

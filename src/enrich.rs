@@ -1,0 +1,70 @@
+//! What addresses tell: the country of one, and which lists it stands in.
+//!
+//! Owns the loaded databases and lists; hands them out as immutable facts. It never opens
+//! files by itself after start: the shell loads, the core asks.
+
+pub mod geoip;
+pub mod iplist;
+
+use std::net::IpAddr;
+
+use crate::event::Country;
+
+/// Everything that rules may ask about an address.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// `None`: rules that need a country do not apply, and that is counted.
+    pub geo: Option<geoip::GeoDb>,
+    /// The database before the last update, where there is one (RULES.md 8).
+    pub previous_geo: Option<geoip::GeoDb>,
+    pub lists: iplist::Lists,
+}
+
+/// What a look-up of an address said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountryLookup {
+    /// A country; it may be a pseudo-country (`Country::is_real`).
+    Found(Country),
+    /// No country stands in the database for it.
+    NotFound,
+    /// Private, loopback or link-local (RFC 6890).
+    Special,
+    /// The database is broken at this place.
+    Failed,
+    /// No database is loaded.
+    NoDatabase,
+}
+
+impl CountryLookup {
+    /// The country where it is a real one.
+    pub fn country(self) -> Option<Country> {
+        match self {
+            CountryLookup::Found(country) if country.is_real() => Some(country),
+            _ => None,
+        }
+    }
+}
+
+impl Facts {
+    /// The country of `ip` in the current database.
+    pub fn country(&self, ip: IpAddr) -> CountryLookup {
+        look_up(self.geo.as_ref(), ip)
+    }
+
+    /// The country of `ip` before the last update; the current one's answer where there is
+    /// no previous database.
+    pub fn previous_country(&self, ip: IpAddr) -> CountryLookup {
+        match &self.previous_geo {
+            Some(previous) => look_up(Some(previous), ip),
+            None => self.country(ip),
+        }
+    }
+}
+
+fn look_up(geo: Option<&geoip::GeoDb>, ip: IpAddr) -> CountryLookup {
+    match geo {
+        _ if crate::event::is_special_ip(ip) => CountryLookup::Special,
+        Some(geo) => geo.country(ip),
+        None => CountryLookup::NoDatabase,
+    }
+}

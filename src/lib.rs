@@ -1,0 +1,28 @@
+//! doorward reads a login pipeline's events from Kafka, decides which accounts are under
+//! attack, locks them, asks their owners by e-mail, and acts on the answer.
+//!
+//! The modules stand in the order in which data flows. The first five are the pure core:
+//! they take facts and a time and return values, and import no clock, no network, no
+//! randomness (a test checks it). The rest is a thin shell around them.
+
+pub mod document;
+pub mod engine;
+pub mod enrich;
+pub mod event;
+pub mod record;
+pub mod rules;
+
+pub mod deliver;
+pub mod ingest;
+pub mod log;
+pub mod shard;
+pub mod sim;
+
+pub mod link;
+pub mod mail;
+pub mod web;
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod metrics;

@@ -1,0 +1,1 @@
+//! Links in mails: PASETO v4.local tokens.

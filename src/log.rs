@@ -1,0 +1,134 @@
+//! The seam between a shard and the log that it reads and writes.
+//!
+//! [`Log`] is the only way a shard touches Kafka. [`crate::ingest`] and [`crate::deliver`]
+//! implement it on librdkafka; [`crate::sim`] implements it in memory, so that the same
+//! shard code runs single-threaded and deterministic under test.
+
+use std::time::Duration;
+
+use crate::event::Timestamp;
+
+/// One message of `auth.events`, borrowed from the log's own buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct InputRecord<'a> {
+    pub partition: i32,
+    pub offset: i64,
+    /// The broker's timestamp: the only clock that decides.
+    pub broker_time: Timestamp,
+    pub key: Option<&'a [u8]>,
+    pub payload: Option<&'a [u8]>,
+}
+
+/// What a call of [`Log::poll`] brought beside records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wakeup {
+    /// Nothing but the records, if any, that were handed to the closure.
+    Records,
+    /// These partitions are given to this shard. It must [`Log::restore`] each and then
+    /// [`Log::start`] it; no record of them is handed out before.
+    Assigned(Vec<i32>),
+    /// These partitions are to be given up: the shard commits what it has of them (unless
+    /// `lost`, when they already belong to somebody else and what is uncommitted must be
+    /// dropped), forgets their accounts, and calls [`Log::release`].
+    Revoked { partitions: Vec<i32>, lost: bool },
+}
+
+/// Where a partition's reading goes on after its state was restored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// The committed input offset; `None` where the group has none yet.
+    pub next_offset: Option<i64>,
+    /// The batch id in the committed offset's metadata.
+    pub batch_id: Option<String>,
+}
+
+/// One output record. The topic is a role, so that names stay settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputRecord {
+    pub topic: OutputTopic,
+    pub key: Vec<u8>,
+    /// `None` is a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// `Some` for `State` and for events that must stay on an account's partition;
+    /// otherwise murmur2 of the key.
+    pub partition: Option<i32>,
+    pub headers: Vec<(&'static str, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OutputTopic {
+    Commands,
+    Decisions,
+    Cases,
+    Mail,
+    State,
+    DeadLetters,
+    /// doorward's own events (timers), back onto the input topic.
+    Events,
+}
+
+/// Everything that is committed at once: outputs and the input offsets that caused them.
+/// It stays as it is until it is known to be committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// Unique; written into the committed offsets' metadata.
+    pub batch_id: String,
+    pub records: Vec<OutputRecord>,
+    /// Partition and the offset of the next record to read.
+    pub offsets: Vec<(i32, i64)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The log cannot be reached or refuses for now; the same call may succeed later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Another process uses this shard's transactional id.
+    #[error(
+        "fenced: another process uses the transactional id {0}; \
+         give each instance its own `kafka.instance`"
+    )]
+    Fenced(String),
+    /// The partitions of this transaction no longer belong to this shard; it was aborted.
+    #[error("the assignment was lost before the commit; partitions {0:?}")]
+    Lost(Vec<i32>),
+    /// Nothing will mend this by waiting: wrong settings, missing topics, no permission.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// The log, as one shard sees it.
+pub trait Log {
+    /// Waits at most `wait`, hands every record that is there to `each` in order of offset
+    /// per partition, and says what else happened.
+    fn poll(
+        &mut self,
+        wait: Duration,
+        each: &mut dyn FnMut(InputRecord<'_>),
+    ) -> Result<Wakeup, LogError>;
+
+    /// Reads the committed state of `partition` to the end of what was committed before
+    /// this call, handing key and value (`None`: tombstone) of each record to `each`.
+    fn restore(
+        &mut self,
+        partition: i32,
+        each: &mut dyn FnMut(&[u8], Option<&[u8]>),
+    ) -> Result<Restored, LogError>;
+
+    /// Starts reading `partition` where `from` says.
+    fn start(&mut self, partition: i32, from: &Restored) -> Result<(), LogError>;
+
+    /// Gives partitions up, after [`Wakeup::Revoked`].
+    fn release(&mut self, partitions: &[i32]) -> Result<(), LogError>;
+
+    /// Commits all of `transaction` or nothing. When it returns `Ok`, it is committed;
+    /// where that was unclear in between, this call has found out.
+    fn commit(&mut self, transaction: &Transaction) -> Result<(), LogError>;
+
+    /// Offset of the next record that will be written to `partition`, where known: how far
+    /// behind the shard is.
+    fn high_watermark(&self, partition: i32) -> Option<i64>;
+
+    /// Leaves the group. Nothing may be called afterwards.
+    fn close(&mut self);
+}

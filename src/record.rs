@@ -1,0 +1,276 @@
+//! The JSON of doorward's topics: commands, decisions, cases, mail, receipts.
+//!
+//! CONTRACT.md sections 1, 3 and 4 fix the names. The engine's values turn into these
+//! records at the edge, and readers (the mailer, the web, the demo, tests) turn them back.
+//! Readers accept fields they do not know.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::output::{CaseView, Command, Decision, Evidence, Mail};
+
+/// The version that every record names in `schema`.
+pub const SCHEMA: u32 = 1;
+
+/// What every record of one process has in common.
+#[derive(Clone, Debug, Default)]
+pub struct Provenance {
+    /// The input topic.
+    pub topic: String,
+    /// `sha256:` and the hash of the rule set.
+    pub rule_set: String,
+    /// Build date of the country database, RFC 3339; `None` without one.
+    pub geoip: Option<String>,
+    /// Name and `sha256:` hash of each list.
+    pub lists: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceRecord {
+    pub id: String,
+    pub time: String,
+    pub ip: Option<String>,
+    pub country: Option<String>,
+}
+
+impl From<&Evidence> for EvidenceRecord {
+    fn from(e: &Evidence) -> Self {
+        EvidenceRecord {
+            id: e.id.to_string(),
+            time: e.time.to_string(),
+            ip: e.ip.map(|ip| ip.to_string()),
+            country: e.country.map(|c| c.to_string()),
+        }
+    }
+}
+
+/// A message of `auth.commands`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandRecord {
+    pub schema: u32,
+    pub id: String,
+    pub seq: i64,
+    pub command: String,
+    pub account: String,
+    pub case: Option<String>,
+    pub time: String,
+    pub rule: Option<String>,
+    pub rule_set: String,
+    pub reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<String>,
+    #[serde(default)]
+    pub until: Option<String>,
+    pub evidence: Vec<String>,
+    pub source: SourceRecord,
+}
+
+impl CommandRecord {
+    pub fn new(c: &Command, from: &Provenance) -> Self {
+        CommandRecord {
+            schema: SCHEMA,
+            id: c.id.clone(),
+            seq: c.seq,
+            command: c.kind.as_str().to_owned(),
+            account: c.account.to_string(),
+            case: c.case.as_ref().map(|c| c.to_string()),
+            time: c.time.to_string(),
+            rule: c.rule.as_ref().map(|r| r.to_string()),
+            rule_set: from.rule_set.clone(),
+            reason: c.reason.to_string(),
+            scope: c.scope.map(|s| s.as_str().to_owned()),
+            since: c.since.map(|t| t.to_string()),
+            sessions: c.sessions.clone(),
+            until: c.until.map(|t| t.to_string()),
+            evidence: c.evidence.iter().map(|id| id.to_string()).collect(),
+            source: SourceRecord {
+                topic: from.topic.clone(),
+                partition: c.source.partition,
+                offset: c.source.offset,
+            },
+        }
+    }
+}
+
+/// A message of `doorward.decisions`, and a line of `replay --output ndjson`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionRecord {
+    pub schema: u32,
+    pub id: String,
+    pub time: String,
+    pub account: String,
+    pub rule: String,
+    pub mode: String,
+    pub effect: String,
+    pub value: u32,
+    pub event: String,
+    pub evidence: Vec<EvidenceRecord>,
+    pub actions: Vec<String>,
+    pub case: Option<String>,
+    pub rule_set: String,
+    pub geoip: Option<String>,
+    pub lists: std::collections::BTreeMap<String, String>,
+    pub source: SourceRecord,
+}
+
+impl DecisionRecord {
+    pub fn new(d: &Decision, from: &Provenance) -> Self {
+        DecisionRecord {
+            schema: SCHEMA,
+            id: d.id.clone(),
+            time: d.time.to_string(),
+            account: d.account.to_string(),
+            rule: d.rule.to_string(),
+            mode: d.mode.as_str().to_owned(),
+            effect: d.effect.as_str().to_owned(),
+            value: d.value,
+            event: d.event.to_string(),
+            evidence: d.evidence.iter().map(EvidenceRecord::from).collect(),
+            actions: d.actions.iter().map(|a| (*a).to_owned()).collect(),
+            case: d.case.as_ref().map(|c| c.to_string()),
+            rule_set: from.rule_set.clone(),
+            geoip: from.geoip.clone(),
+            lists: from.lists.clone(),
+            source: SourceRecord {
+                topic: from.topic.clone(),
+                partition: d.source.partition,
+                offset: d.source.offset,
+            },
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceRecord {
+    /// What a ticked box posts back, for example `country:BR`.
+    pub value: String,
+    pub time: String,
+    pub known: bool,
+}
+
+/// A message of `doorward.cases`: the latest state of one case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaseRecord {
+    pub schema: u32,
+    pub id: String,
+    pub account: String,
+    pub partition: i32,
+    pub version: u32,
+    /// `open`, `asked`, `unlocked`, `secured`, `recovered` or `closed`.
+    pub state: String,
+    pub opened: String,
+    pub updated: String,
+    pub rules: Vec<String>,
+    pub reason: String,
+    pub scope: String,
+    pub evidence: Vec<EvidenceRecord>,
+    pub places: Vec<PlaceRecord>,
+    pub device: Option<String>,
+    pub locale: Option<String>,
+    pub until: Option<String>,
+}
+
+impl CaseRecord {
+    pub fn new(c: &CaseView) -> Self {
+        CaseRecord {
+            schema: SCHEMA,
+            id: c.id.to_string(),
+            account: c.account.to_string(),
+            partition: c.partition,
+            version: c.version,
+            state: c.state.as_str().to_owned(),
+            opened: c.opened.to_string(),
+            updated: c.updated.to_string(),
+            rules: c.rules.iter().map(|r| r.to_string()).collect(),
+            reason: c.reason.to_string(),
+            scope: c.scope.as_str().to_owned(),
+            evidence: c.evidence.iter().map(EvidenceRecord::from).collect(),
+            places: c
+                .places
+                .iter()
+                .map(|p| PlaceRecord {
+                    value: p.value.to_string(),
+                    time: p.time.to_string(),
+                    known: p.known,
+                })
+                .collect(),
+            device: c.device.as_deref().map(str::to_owned),
+            locale: c.locale.as_deref().map(str::to_owned),
+            until: c.until.map(|t| t.to_string()),
+        }
+    }
+}
+
+/// A message of `doorward.mail`, the outbox. It holds no token: links are made at sending.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailRecord {
+    pub schema: u32,
+    pub id: String,
+    pub to: String,
+    /// `owner`, `co_owner` or `notice`: which links the mail may carry.
+    pub part: String,
+    pub template: String,
+    pub locale: Option<String>,
+    pub account: String,
+    pub partition: i32,
+    pub case: String,
+    pub case_version: u32,
+    pub rule: String,
+    pub reason: String,
+    /// `all` or `unfamiliar` where the account was locked.
+    pub locked: Option<String>,
+    pub time: String,
+    pub evidence: Vec<EvidenceRecord>,
+    pub device: Option<String>,
+    /// Not to be sent before this time, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<String>,
+}
+
+impl MailRecord {
+    pub fn new(m: &Mail) -> Self {
+        MailRecord {
+            schema: SCHEMA,
+            id: m.id.clone(),
+            to: m.to.to_string(),
+            part: m.part.as_str().to_owned(),
+            template: m.template.to_string(),
+            locale: m.locale.as_deref().map(str::to_owned),
+            account: m.account.to_string(),
+            partition: m.partition,
+            case: m.case.to_string(),
+            case_version: m.case_version,
+            rule: m.rule.to_string(),
+            reason: m.reason.to_string(),
+            locked: m.locked.map(|s| s.as_str().to_owned()),
+            time: m.time.to_string(),
+            evidence: m.evidence.iter().map(EvidenceRecord::from).collect(),
+            device: m.device.as_deref().map(str::to_owned),
+            not_before: None,
+        }
+    }
+}
+
+/// A message of `doorward.receipts`, keyed by mail id: what became of a mail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptRecord {
+    pub schema: u32,
+    /// The mail's id.
+    pub id: String,
+    /// `sent` or `failed`.
+    pub result: String,
+    pub time: String,
+    pub attempts: u32,
+    /// What the server said last, without addresses.
+    pub detail: Option<String>,
+}
