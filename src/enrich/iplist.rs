@@ -15,6 +15,16 @@ impl Lists {
         None
     }
 
+    /// Whether lists.yaml names it, loaded or not.
+    pub fn is_declared(&self, _name: &str) -> bool {
+        false
+    }
+
+    /// The names in lists.yaml.
+    pub fn declared(&self) -> impl Iterator<Item = &str> {
+        std::iter::empty()
+    }
+
     pub fn contains(&self, _list: ListId, _ip: IpAddr) -> bool {
         false
     }
