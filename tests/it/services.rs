@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::transport::smtp::{AsyncSmtpTransport, Error};
+use lettre::{AsyncTransport, Message, Tokio1Executor};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
+use crate::support::smtp::{Behaviour, Security, SmtpServer};
 use crate::support::{PATIENCE, kafka};
 
 #[test]
@@ -93,4 +98,115 @@ fn a_killed_broker_comes_back_with_what_it_had() {
         payloads,
         [Some(b"before".to_vec()), Some(b"after".to_vec())]
     );
+}
+
+/// Sends one mail to `to` over `tls`, with the right password.
+fn send(server: &SmtpServer, tls: Tls, to: &str) -> Result<(), Error> {
+    let mail = Message::builder()
+        .from(
+            "doorward <doorward@example.org>"
+                .parse()
+                .expect("an address"),
+        )
+        .to(to.parse().expect("an address"))
+        .subject("Grüße")
+        .body("A line.\n.\nA line after a dot.\n".to_owned())
+        .expect("a mail");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous("localhost")
+            .port(server.port)
+            .tls(tls)
+            .credentials(Credentials::new("mailer".into(), "open sesame".into()))
+            .timeout(Some(PATIENCE))
+            .build()
+            .send(mail)
+            .await
+            .map(|_| ())
+    })
+}
+
+fn trusting(server: &SmtpServer) -> TlsParameters {
+    let pem = std::fs::read(server.ca_file()).expect("the certificate");
+    TlsParameters::builder("localhost".into())
+        .add_root_certificate(Certificate::from_pem(&pem).expect("a certificate"))
+        .build()
+        .expect("TLS settings")
+}
+
+const LOGIN: Option<(&str, &str)> = Some(("mailer", "open sesame"));
+
+#[test]
+fn mail_arrives_over_starttls_and_over_tls_from_a_client_that_logged_in() {
+    for security in [Security::StartTls, Security::Implicit] {
+        let Some(server) = SmtpServer::start(&Behaviour {
+            security,
+            login: LOGIN,
+            ..Behaviour::default()
+        }) else {
+            return;
+        };
+        let tls = match security {
+            Security::StartTls => Tls::Required(trusting(&server)),
+            _ => Tls::Wrapper(trusting(&server)),
+        };
+        send(&server, tls, "ann@example.org").expect("accepted");
+        let mails = server.wait_for_mails(1, PATIENCE);
+        assert!(mails[0].tls);
+        assert_eq!(mails[0].user.as_deref(), Some("mailer"));
+        assert_eq!(mails[0].from, "doorward@example.org");
+        assert_eq!(mails[0].to, ["ann@example.org"]);
+        let parsed = mails[0].parsed();
+        assert_eq!(parsed.subject(), Some("Grüße"));
+        let body = parsed.body_text(0).expect("a text");
+        assert_eq!(
+            body.replace("\r\n", "\n").trim_end(),
+            "A line.\n.\nA line after a dot."
+        );
+    }
+}
+
+#[test]
+fn a_client_that_does_not_know_the_certificate_sends_nothing() {
+    let Some(server) = SmtpServer::start(&Behaviour {
+        security: Security::StartTls,
+        login: LOGIN,
+        ..Behaviour::default()
+    }) else {
+        return;
+    };
+    let stranger = TlsParameters::new("localhost".into()).expect("TLS settings");
+    let error = send(&server, Tls::Required(stranger), "ann@example.org").expect_err("refused");
+    assert!(!error.is_permanent() && !error.is_transient(), "{error}");
+    assert!(server.attempts().is_empty());
+}
+
+#[test]
+fn the_mail_server_refuses_defers_and_hangs_up_on_request() {
+    let Some(server) = SmtpServer::start(&Behaviour {
+        security: Security::StartTls,
+        login: LOGIN,
+        temporary: 1,
+        drop: 1,
+        ..Behaviour::default()
+    }) else {
+        return;
+    };
+    let tls = || Tls::Required(trusting(&server));
+
+    let cut = send(&server, tls(), "ann@example.org").expect_err("cut");
+    assert!(!cut.is_permanent() && !cut.is_transient(), "{cut}");
+    let deferred = send(&server, tls(), "ann@example.org").expect_err("deferred");
+    assert!(deferred.is_transient(), "{deferred}");
+    let refused = send(&server, tls(), "reject-me@example.org").expect_err("refused");
+    assert!(refused.is_permanent(), "{refused}");
+    send(&server, tls(), "ann@example.org").expect("accepted");
+
+    let attempts = server.attempts();
+    let outcomes: Vec<_> = attempts.iter().map(|mail| mail.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["dropped", "temporary", "accepted"]);
+    assert_eq!(server.refused_recipients(), ["reject-me@example.org"]);
 }

@@ -18,13 +18,25 @@ use std::time::{Duration, Instant};
 /// long, since a loaded machine is slow and only a failing test waits it out.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What the environment names for tests, as a message calls it.
+const SERVICES: [(&str, &str); 3] = [
+    ("DOORWARD_KAFKA_LIB", "the jars of a Kafka broker"),
+    ("DOORWARD_SMTP_NODE", "node and its smtp-server package"),
+    ("DOORWARD_PROMTOOL", "promtool"),
+];
+
 /// The service that the environment variable `variable` names, or `None`, with a printed
 /// line, where it is not set.
 ///
 /// # Panics
 /// Where `DOORWARD_REQUIRE_SERVICES=1` and the variable is not set, or it names nothing
 /// that exists: a service test that silently does not run proves nothing.
-pub fn service(variable: &str, what: &str) -> Option<PathBuf> {
+#[track_caller]
+pub fn service(variable: &str) -> Option<PathBuf> {
+    let (_, what) = SERVICES
+        .iter()
+        .find(|(name, _)| *name == variable)
+        .unwrap_or_else(|| panic!("{variable} is not in the list of services"));
     match std::env::var_os(variable).filter(|value| !value.is_empty()) {
         Some(value) => {
             let path = PathBuf::from(value);

@@ -42,7 +42,7 @@ pub fn shared() -> Option<&'static Cluster> {
 /// A cluster of `size` brokers of the caller's own; `None` (and a printed line) where no
 /// Kafka is installed.
 pub fn start_cluster(size: usize) -> Option<Cluster> {
-    let lib = service("DOORWARD_KAFKA_LIB", "the Kafka broker's jars")?;
+    let lib = service("DOORWARD_KAFKA_LIB")?;
     // A free port is only known to have been free, so a start that lost one to somebody
     // else in between is tried again with others.
     for attempt in 1.. {
