@@ -45,7 +45,7 @@ pub fn load(geoip: &GeoIp, rules_dir: Option<&Path>) -> Result<Loaded, Diagnosti
         summary: Vec::new(),
     };
     loaded.facts.geo = match &geoip.database {
-        Some(path) => open_database(path, "geoip", &mut loaded),
+        Some(path) => open_database(path, "geoip.database", &mut loaded),
         None => open_builtin(&mut loaded),
     };
     if let Some(path) = &geoip.previous {
@@ -112,7 +112,7 @@ fn open_builtin(loaded: &mut Loaded) -> Option<GeoDb> {
         }
         Err(error) => {
             let file = SourceFile::new("the built-in country database", "");
-            refuse_database(&file, "geoip", error.to_string(), None, loaded);
+            refuse_database(&file, "geoip.database", error.to_string(), None, loaded);
             None
         }
     }
@@ -123,8 +123,7 @@ fn open_database(path: &Path, setting: &str, loaded: &mut Loaded) -> Option<GeoD
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) => {
-            let help =
-                format!("put a database there, or leave `{setting}` out to use the built-in one");
+            let help = format!("put a database there, or leave the setting `{setting}` out");
             let message = format!("cannot be read: {error}");
             refuse_database(&file, setting, message, Some(help), loaded);
             return None;

@@ -36,7 +36,7 @@ pub struct GeoDb {
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum GeoDbError {
-    #[error("this is no MaxMind database (.mmdb), or only a part of one: {0}")]
+    #[error("this is no MaxMind database (.mmdb), or only a part of one ({0})")]
     Unreadable(String),
     #[error("this database is damaged: {0}")]
     Damaged(String),

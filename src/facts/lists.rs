@@ -194,7 +194,7 @@ fn load_list(folder: &Folder, list: &Written<'_>, loaded: &mut Loaded) -> Option
     if !usable {
         if list.required {
             let reason = loaded.problems.found[before..]
-                .first()
+                .last()
                 .map_or("it cannot be used", |problem| problem.message.as_str());
             loaded.unready.push((
                 format!("list {}", list.name),

@@ -53,9 +53,11 @@ pub fn read(file: &Arc<SourceFile>, may_be_empty: bool, found: &mut Diagnostics)
         }
         offset += line.len();
     }
+    // What concerns the file as a whole points at no line.
+    let whole = SourceFile::new(file.name.as_str(), "");
     if bad > SHOWN {
         found.error(
-            file,
+            &whole,
             0..0,
             format!("{} more lines are no addresses either", bad - SHOWN),
             None,
@@ -63,21 +65,18 @@ pub fn read(file: &Arc<SourceFile>, may_be_empty: bool, found: &mut Diagnostics)
     }
     if bad > good {
         found.error(
-            file,
+            &whole,
             0..0,
-            format!(
-                "{bad} of {} entries are unreadable: the list is not used",
-                bad + good
-            ),
+            format!("{bad} of {} entries are unreadable", bad + good),
             None,
         );
         return None;
     }
     if set.is_empty() && !may_be_empty {
         found.error(
-            file,
+            &whole,
             0..0,
-            "this list has no entry, so rules that need it cannot fire",
+            "this list has no entry",
             Some("if it may be empty, say `may_be_empty: true` in lists.yaml".into()),
         );
         return None;
@@ -125,9 +124,13 @@ fn not_a_list(text: &str) -> Option<&'static str> {
     match start.as_bytes().first()? {
         b'<' => Some("a web page (HTML) or XML"),
         b'{' | b'[' => Some("JSON"),
-        0 => Some("a binary file"),
+        _ if start.chars().take(512).any(is_binary) => Some("a compressed or binary file"),
         _ => None,
     }
+}
+
+fn is_binary(c: char) -> bool {
+    c.is_control() && !c.is_whitespace()
 }
 
 fn shortened(entry: &str) -> String {
