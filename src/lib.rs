@@ -19,7 +19,9 @@ pub mod shard;
 pub mod sim;
 
 pub mod link;
+pub mod locale;
 pub mod mail;
+pub mod publish;
 pub mod web;
 
 pub mod app;
