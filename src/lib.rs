@@ -18,6 +18,7 @@ pub mod log;
 pub mod shard;
 pub mod sim;
 
+pub mod follow;
 pub mod link;
 pub mod locale;
 pub mod mail;

@@ -26,7 +26,6 @@ const BROWSERS: &[(&str, &str)] = &[
     ("python-requests", "Python"),
     ("Python-urllib", "Python"),
     ("Go-http-client", "Go"),
-    ("okhttp", "Android"),
     ("Java/", "Java"),
 ];
 
