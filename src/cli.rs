@@ -1,1 +1,70 @@
-//! One file per command.
+//! The command line: one file per command, each with its `Args` and its `run`.
+
+pub mod check;
+pub mod generate;
+mod status;
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config};
+use crate::document::{self, Diagnostics};
+
+pub use status::{OrStatus, Status, status_of};
+
+/// Watches a login pipeline's events in Kafka, locks accounts under attack, asks their
+/// owners by e-mail, and acts on the answer.
+#[derive(Debug, Parser)]
+#[command(name = "doorward", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit status: 0 done, 1 the thing checked failed, 2 usage or \
+                        configuration, 3 a dependency was unreachable."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read configuration, rules, lists and database, and say every mistake
+    Check(check::Args),
+    /// Write labelled synthetic login traffic
+    Generate(generate::Args),
+}
+
+impl Command {
+    /// Does it.
+    ///
+    /// # Errors
+    /// One error with its causes; [`status_of`] tells the exit status that it asks for.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Command::Check(args) => check::run(args),
+            Command::Generate(args) => generate::run(args),
+        }
+    }
+}
+
+/// The configuration in the file at `path`. Warnings go to stderr.
+///
+/// # Errors
+/// With status [`Status::Usage`] and every mistake in the text, each with its line.
+pub fn load_config(path: &Path) -> anyhow::Result<Config> {
+    config::written::load(path).map_err(|found| refused(&found))
+}
+
+/// The error of a command that will not start because of `found`.
+pub fn refused(found: &Diagnostics) -> anyhow::Error {
+    let count = match found.error_count() {
+        1 => "1 mistake".to_owned(),
+        n => format!("{n} mistakes"),
+    };
+    let text = document::render_all(found, std::io::stderr().is_terminal());
+    Status::Usage.error(anyhow::anyhow!(
+        "{count} found, nothing was started\n\n{text}"
+    ))
+}

@@ -18,11 +18,25 @@ pub mod log;
 pub mod shard;
 pub mod sim;
 
+pub mod follow;
 pub mod link;
+pub mod locale;
 pub mod mail;
+pub mod publish;
 pub mod web;
 
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod logging;
 pub mod metrics;
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What `DOORWARD_REVISION` named when it was built, such as a commit; otherwise `unknown`.
+pub const REVISION: &str = match option_env!("DOORWARD_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
