@@ -5,6 +5,7 @@
 //! with `DOORWARD_REQUIRE_SERVICES=1` a missing one is a failure.
 
 mod facts;
+mod meaning;
 mod support;
 
 mod services;
