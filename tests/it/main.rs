@@ -7,4 +7,5 @@
 mod support;
 
 mod services;
+mod tidy;
 mod watch;
