@@ -18,14 +18,19 @@ pub mod log;
 pub mod shard;
 pub mod sim;
 
+pub mod follow;
 pub mod link;
+pub mod locale;
 pub mod mail;
+pub mod publish;
 pub mod web;
 
 pub mod admin;
 pub mod app;
+pub mod builtin;
 pub mod cli;
 pub mod config;
+pub mod facts;
 pub mod logging;
 pub mod metrics;
 
