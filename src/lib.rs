@@ -18,8 +18,11 @@ pub mod log;
 pub mod shard;
 pub mod sim;
 
+pub mod follow;
 pub mod link;
+pub mod locale;
 pub mod mail;
+pub mod publish;
 pub mod web;
 
 pub mod admin;

@@ -86,6 +86,16 @@ pub struct Rule {
     pub email: Option<Arc<str>>,
     pub cooldown_ms: i64,
     pub tags: Vec<String>,
+    /// False where a list that it names could not be loaded: it does not fire, in either
+    /// sense of its tests.
+    pub usable: bool,
+}
+
+impl Rule {
+    /// Whether it is looked at at all.
+    pub fn is_on(&self) -> bool {
+        self.mode != Mode::Off && self.usable
+    }
 }
 
 /// What a rule's windows and runs are kept by (RULES.md 9).
@@ -198,8 +208,8 @@ impl RuleSet {
     /// Reads and compiles rule files. Every mistake of every file goes to `found`; the set
     /// is `None` where one of them is an error.
     ///
-    /// A rule that names a list which `lists` does not hold is compiled so that the test is
-    /// false, and [`RuleSet::missing_lists`] tells: a broken feed must not stop the service.
+    /// A rule that names a list which could not be loaded is off, and
+    /// [`RuleSet::missing_lists`] tells: a broken feed must not stop the service.
     pub fn load(
         files: &[Arc<SourceFile>],
         lists: &Lists,
@@ -231,12 +241,15 @@ impl RuleSet {
             return None;
         }
         rules.sort_by(|a, b| a.id.cmp(&b.id));
+        for rule in &mut rules {
+            rule.usable = !reader.missing_lists.iter().any(|(id, _)| *id == rule.id);
+        }
         Some(RuleSet {
             hash: hash_of(files),
             dispatch: Dispatch::new(&rules),
             resident: rules.iter().position(|rule| {
                 rule.by == By::Account
-                    && rule.mode != Mode::Off
+                    && rule.is_on()
                     && matches!(
                         rule.detect,
                         Detect::FirstSeen { of: Field::Country, learn: Learn::Events(n), .. }
@@ -282,7 +295,7 @@ impl RuleSet {
     /// Whether some enabled rule looks at the country, and so needs a database.
     pub fn needs_country(&self) -> bool {
         self.rules.iter().any(|rule| {
-            rule.mode != Mode::Off
+            rule.is_on()
                 && (rule.when.looks_at(Field::Country)
                     || matches!(
                         rule.detect,

@@ -3,7 +3,7 @@
 use crate::event::{Event, EventType, KnownType, Outcome};
 
 use super::eval::{Condition, Test};
-use super::{Detect, Field, Mode, Rule};
+use super::{Detect, Field, Rule};
 
 /// What an event of some type and outcome may be to a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ fn row(rules: &[Rule], kind: Option<&str>, outcome: Option<&str>) -> Vec<Candida
     };
     let mut row = Vec::new();
     for (rule, compiled) in rules.iter().enumerate() {
-        if compiled.mode == Mode::Off {
+        if !compiled.is_on() {
             continue;
         }
         if let Detect::Streak { broken_by, .. } = &compiled.detect {

@@ -30,8 +30,6 @@ pub enum Test {
     AllOf(Vec<Test>),
     InList(ListId),
     NotInList(ListId),
-    /// Names a list that is not loaded: never holds, and the rule is reported as off.
-    MissingList,
     Cidr(Vec<IpNet>),
     Glob(GlobMatcher),
     Regex(Regex),
@@ -180,7 +178,7 @@ impl Test {
             }
             (Test::Glob(glob), Some(got)) => with_text(got, |text| glob.is_match(text)),
             (Test::Regex(regex), Some(got)) => with_text(got, |text| regex.is_match(text)),
-            (Test::InList(_) | Test::NotInList(_) | Test::Cidr(_) | Test::MissingList, _) => false,
+            (Test::InList(_) | Test::NotInList(_) | Test::Cidr(_), _) => false,
         }
     }
 

@@ -175,6 +175,7 @@ impl<'a> Reader<'a> {
                 email,
                 cooldown_ms,
                 tags,
+                usable: true,
             },
         })
     }
@@ -322,14 +323,18 @@ impl<'a> Reader<'a> {
             "in_list" | "not_in_list" => {
                 let list = text(file, value, &key.name, found)?;
                 match self.lists.id(list) {
-                    Some(id) if key.name == "in_list" => Some(Test::InList(id)),
-                    Some(id) => Some(Test::NotInList(id)),
-                    None if self.lists.is_declared(list) => {
-                        self.missing_lists.push((Arc::clone(rule), list.to_owned()));
-                        Some(Test::MissingList)
+                    Some(id) => {
+                        if !self.lists.is_available(id) {
+                            self.missing_lists.push((Arc::clone(rule), list.to_owned()));
+                        }
+                        Some(if key.name == "in_list" {
+                            Test::InList(id)
+                        } else {
+                            Test::NotInList(id)
+                        })
                     }
                     None => {
-                        let names: Vec<&str> = self.lists.declared().collect();
+                        let names: Vec<&str> = self.lists.names().collect();
                         found.error(
                             file,
                             value.span.clone(),

@@ -1,0 +1,221 @@
+//! The words of mails and pages in each language, and how values stand in them.
+//!
+//! A translation is one file in `templates/locale/`, built in, and named in [`FILES`]. Every
+//! key is a field here, so a template cannot use a word that a language lacks. What comes
+//! from events goes through [`clean`] before it stands in any text.
+
+pub mod clean;
+pub mod device;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::event::{Country, Timestamp};
+
+/// The languages, English first: it is spoken where no other fits.
+pub const FILES: &[(&str, &str)] = &[
+    ("en", include_str!("../templates/locale/en.toml")),
+    ("de", include_str!("../templates/locale/de.toml")),
+];
+
+/// One language.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Words {
+    /// The primary subtag of BCP 47, as the pages' `lang`.
+    pub language: String,
+    pub date: DateWords,
+    pub device: DeviceWords,
+    /// By the rule's reason; `other` is always there.
+    pub reasons: BTreeMap<String, ReasonWords>,
+    pub facts: FactWords,
+    pub done: DoneWords,
+    pub mail: MailWords,
+    pub page: PageWords,
+    /// By ISO 3166-1 alpha-2 code.
+    pub countries: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DateWords {
+    pub format: String,
+    pub months: [String; 12],
+}
+
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident { $($key:ident)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name { $(pub $key: String),+ }
+    )+};
+}
+
+words! {
+    /// How a device is named.
+    DeviceWords { on browser unknown_system }
+    /// What happened, in a few words and in a sentence.
+    ReasonWords { short long }
+    /// Names of facts.
+    FactWords { what when r#where device done reference address roughly place_unknown and }
+    /// What was done about it, by the scope of the lock.
+    DoneWords { all unfamiliar nothing }
+    MailWords {
+        subject_locked subject_asked subject_notice subject_notice_asked heading heading_notice
+        ask co_owner notice me me_locked_hint me_asked_hint not_me not_me_hint
+        not_me_asked_hint links link_co_owner by_hand_title by_hand no_password support
+        automatic
+    }
+    PageWords {
+        skip title_question lead_locked lead_unfamiliar lead_asked happened evidence
+        evidence_time evidence_place evidence_address me_title me_text me_text_plain
+        me_text_asked places place_seen places_hint me_button not_me_title not_me_text
+        not_me_text_asked not_me_text_late not_me_button co_owner general_title general_text
+        general_me reload notice_moved notice_newer notice_places safe processing_title
+        processing_text processing_slow processing_again unlocked_title unlocked_text
+        unlocked_next closed_title closed_text still_title still_text still_next secured_title
+        secured_lead secured_locked secured_sessions secured_password secured_next_title
+        secured_next secured_next_button secured_next_plain secured_mailbox recovered_title
+        recovered_text support_title support_text support_link support_mail copy_hint
+        expired_title expired_text expired_button forged_title forged_text forged_help
+        resent_title resent_text forbidden_title forbidden_text back busy_title busy_text
+        failed_title failed_text failed_button bad_title bad_text missing_title missing_text
+        help_title help_text help_label help_example help_button help_done_title
+        help_done_text
+    }
+}
+
+/// Every language of [`FILES`], in its order. A test reads them all, so a build that passed
+/// its tests cannot fail here.
+static ALL: LazyLock<Vec<Words>> = LazyLock::new(|| {
+    FILES
+        .iter()
+        .map(|(name, text)| {
+            toml::from_str(text)
+                .unwrap_or_else(|error| unreachable!("templates/locale/{name}.toml: {error}"))
+        })
+        .collect()
+});
+
+impl Words {
+    /// The words for a BCP 47 tag such as `de-AT`; `None` where the language is not there.
+    pub fn of(tag: &str) -> Option<&'static Words> {
+        let primary = tag.split(['-', '_']).next().unwrap_or_default();
+        ALL.iter()
+            .find(|words| words.language.eq_ignore_ascii_case(primary))
+    }
+
+    /// English.
+    pub fn fallback() -> &'static Words {
+        &ALL[0]
+    }
+
+    /// The best language for an `Accept-Language` header, by its weights.
+    pub fn accepted(header: &str) -> Option<&'static Words> {
+        let mut best: Option<(f32, &'static Words)> = None;
+        // A browser names a handful; more is somebody else's game.
+        for range in header.split(',').take(20) {
+            let mut parts = range.split(';').map(str::trim);
+            let Some(words) = parts.next().and_then(Words::of) else {
+                continue;
+            };
+            let weight = parts
+                .find_map(|part| part.strip_prefix("q="))
+                .map_or(1.0, |q| q.parse::<f32>().unwrap_or(0.0));
+            if weight > 0.0 && best.is_none_or(|(highest, _)| weight > highest) {
+                best = Some((weight, words));
+            }
+        }
+        best.map(|(_, words)| words)
+    }
+
+    /// What happened, by the rule's reason.
+    pub fn reason(&self, reason: &str) -> &ReasonWords {
+        self.reasons
+            .get(reason)
+            .unwrap_or_else(|| &self.reasons["other"])
+    }
+
+    /// What was done, by the `scope` that records carry; `None` where nothing was locked.
+    pub fn done(&self, scope: Option<&str>) -> &str {
+        match scope {
+            Some("unfamiliar") => &self.done.unfamiliar,
+            Some(_) => &self.done.all,
+            None => &self.done.nothing,
+        }
+    }
+
+    /// A time with its zone, which is always UTC.
+    pub fn time(&self, time: Timestamp) -> String {
+        let Ok(time) = jiff::Timestamp::from_millisecond(time.0) else {
+            return String::from("–");
+        };
+        let time = time.to_zoned(jiff::tz::TimeZone::UTC);
+        let month = usize::try_from(time.month() - 1).unwrap_or(0);
+        fill(
+            &self.date.format,
+            &[
+                ("day", &time.day().to_string()),
+                ("month", &self.date.months[month]),
+                ("year", &time.year().to_string()),
+                ("time", &format!("{:02}:{:02}", time.hour(), time.minute())),
+            ],
+        )
+    }
+
+    /// The name of the country with this code; the code itself where it has no name, and
+    /// `None` where it is no country.
+    pub fn country(&self, code: &str) -> Option<String> {
+        let country = Country::parse(code).filter(|country| country.is_real())?;
+        Some(
+            self.countries
+                .get(country.as_str())
+                .cloned()
+                .unwrap_or_else(|| country.to_string()),
+        )
+    }
+
+    /// The name of a place that a case asks about: `country:BR`.
+    pub fn place(&self, value: &str) -> String {
+        value
+            .strip_prefix("country:")
+            .and_then(|code| self.country(code))
+            .unwrap_or_else(|| self.facts.place_unknown.clone())
+    }
+}
+
+/// `text` with each `{name}` replaced by its value. Values are not looked at again, so a
+/// value that holds braces stays as it is.
+pub fn fill(text: &str, values: &[(&str, &str)]) -> String {
+    let mut out = String::with_capacity(text.len() + 32);
+    let mut rest = text;
+    while let Some(open) = rest.find('{') {
+        let (before, from) = rest.split_at(open);
+        out.push_str(before);
+        let known = values.iter().find_map(|(name, value)| {
+            let after = from.strip_prefix('{')?.strip_prefix(name)?;
+            Some((value, after.strip_prefix('}')?))
+        });
+        rest = match known {
+            Some((value, after)) => {
+                out.push_str(value);
+                after
+            }
+            None => {
+                out.push('{');
+                &from[1..]
+            }
+        };
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A time as records write it: RFC 3339.
+pub fn parse_time(text: &str) -> Option<Timestamp> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    Some(Timestamp(time.as_millisecond()))
+}

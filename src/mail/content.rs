@@ -1,0 +1,285 @@
+//! What a mail says: one record of the outbox, in the reader's language, as text and HTML.
+//!
+//! Pure: the same record, links and settings give the same words. Everything from an event
+//! is a known word (country, device), a time, or goes through [`crate::locale::clean`]; the
+//! templates escape what stands in HTML.
+
+use askama::Template;
+
+use crate::config::Site;
+use crate::engine::output::RecipientPart;
+use crate::event::Timestamp;
+use crate::locale::{self, Words, clean, device, fill};
+use crate::record::MailRecord;
+
+/// Countries that a mail names at most.
+const MAX_PLACES: usize = 5;
+/// Columns at which plain text is wrapped.
+const TEXT_WIDTH: usize = 72;
+
+/// Where the links of one mail lead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Links {
+    /// `None` for a co-owner, who cannot say it.
+    pub me: Option<String>,
+    pub not_me: String,
+    pub valid_until: Timestamp,
+}
+
+/// A mail's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    pub language: &'static str,
+    pub subject: String,
+    pub text: String,
+    pub html: String,
+}
+
+struct Fact<'a> {
+    name: &'a str,
+    value: String,
+}
+
+struct Choice<'a> {
+    label: &'a str,
+    hint: &'a str,
+    url: &'a str,
+    /// The first of two; a lone one is not dressed up as the expected answer.
+    primary: bool,
+}
+
+#[derive(Template)]
+#[template(path = "mail/mail.txt")]
+struct Text<'a> {
+    w: &'a Words,
+    heading: &'a str,
+    happened: &'a str,
+    done: &'a str,
+    ask: &'a str,
+    facts: &'a [Fact<'a>],
+    choices: &'a [Choice<'a>],
+    links_note: &'a Option<String>,
+    reference: &'a str,
+    help_url: &'a str,
+    support: &'a Option<String>,
+    automatic: &'a str,
+    site_url: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "mail/mail.html")]
+struct Html<'a> {
+    w: &'a Words,
+    subject: &'a str,
+    site: &'a str,
+    heading: &'a str,
+    happened: &'a str,
+    done: &'a str,
+    ask: &'a str,
+    facts: &'a [Fact<'a>],
+    choices: &'a [Choice<'a>],
+    links_note: &'a Option<String>,
+    reference: &'a str,
+    help_url: &'a str,
+    support: &'a Option<String>,
+    automatic: &'a str,
+    site_url: &'a str,
+}
+
+/// Writes `mail` for its reader. `links` is `None` for a notice, which also tells nothing
+/// of places and devices: its address may be a stranger's.
+///
+/// # Errors
+/// Where a template cannot be rendered, which only memory could cause.
+pub fn render(
+    mail: &MailRecord,
+    part: RecipientPart,
+    links: Option<&Links>,
+    public_url: &str,
+    site: &Site,
+) -> Result<Content, askama::Error> {
+    let w = mail
+        .locale
+        .as_deref()
+        .and_then(Words::of)
+        .unwrap_or_else(Words::fallback);
+    let locked = mail.locked.is_some();
+    let name = clean::line(&site.name, 80);
+    let reason = w.reason(&mail.reason);
+    let done = w.done(mail.locked.as_deref());
+    let reference = clean::line(&mail.case, 80);
+    let facts = facts(mail, part, w);
+    let choices = links.map_or_else(Vec::new, |links| choices(links, locked, w));
+    let (heading, ask) = match (part, links) {
+        (RecipientPart::Owner, Some(_)) => (&w.mail.heading, &w.mail.ask),
+        (RecipientPart::CoOwner, Some(_)) => (&w.mail.heading_notice, &w.mail.co_owner),
+        _ => (&w.mail.heading_notice, &w.mail.notice),
+    };
+    let subject = match (part, locked) {
+        (RecipientPart::Owner, true) => &w.mail.subject_locked,
+        (RecipientPart::Owner, false) => &w.mail.subject_asked,
+        (_, true) => &w.mail.subject_notice,
+        (_, false) => &w.mail.subject_notice_asked,
+    };
+    let subject = fill(subject, &[("site", &name)]);
+    let links_note = links.map(|links| {
+        let note = match links.me {
+            Some(_) => &w.mail.links,
+            None => &w.mail.link_co_owner,
+        };
+        fill(note, &[("until", &w.time(links.valid_until))])
+    });
+    let automatic = fill(&w.mail.automatic, &[("site", &name)]);
+    let support = support(site).map(|to| fill(&w.mail.support, &[("support", &to)]));
+    let help_url = format!("{public_url}/help");
+
+    let text = Text {
+        w,
+        heading,
+        happened: &reason.long,
+        done,
+        ask,
+        facts: &facts,
+        choices: &choices,
+        links_note: &links_note,
+        reference: &reference,
+        help_url: &help_url,
+        support: &support,
+        automatic: &automatic,
+        site_url: &site.url,
+    }
+    .render()?;
+    let html = Html {
+        w,
+        subject: &subject,
+        site: &name,
+        heading,
+        happened: &reason.long,
+        done,
+        ask,
+        facts: &facts,
+        choices: &choices,
+        links_note: &links_note,
+        reference: &reference,
+        help_url: &help_url,
+        support: &support,
+        automatic: &automatic,
+        site_url: &site.url,
+    }
+    .render()?;
+    Ok(Content {
+        language: &w.language,
+        subject,
+        text: wrap(&text, TEXT_WIDTH),
+        html,
+    })
+}
+
+fn facts<'a>(mail: &MailRecord, part: RecipientPart, w: &'a Words) -> Vec<Fact<'a>> {
+    let mut facts = vec![Fact {
+        name: &w.facts.what,
+        value: w.reason(&mail.reason).short.clone(),
+    }];
+    if let Some(time) = locale::parse_time(&mail.time) {
+        facts.push(Fact {
+            name: &w.facts.when,
+            value: w.time(time),
+        });
+    }
+    if part == RecipientPart::Notice {
+        return facts;
+    }
+    let mut places: Vec<String> = Vec::new();
+    for code in mail.evidence.iter().filter_map(|e| e.country.as_deref()) {
+        if let Some(name) = w.country(code)
+            && !places.contains(&name)
+        {
+            places.push(name);
+        }
+    }
+    if !places.is_empty() {
+        let more = places.len() > MAX_PLACES;
+        places.truncate(MAX_PLACES);
+        let mut list = places.join(", ");
+        if more {
+            list.push_str(", …");
+        }
+        facts.push(Fact {
+            name: &w.facts.r#where,
+            value: fill(&w.facts.roughly, &[("place", &list)]),
+        });
+    }
+    if let Some(device) = mail
+        .device
+        .as_deref()
+        .and_then(|agent| device::summary(agent, w))
+    {
+        facts.push(Fact {
+            name: &w.facts.device,
+            value: device,
+        });
+    }
+    facts
+}
+
+fn choices<'a>(links: &'a Links, locked: bool, w: &'a Words) -> Vec<Choice<'a>> {
+    let me = links.me.as_deref().map(|url| Choice {
+        label: &w.mail.me,
+        hint: if locked {
+            &w.mail.me_locked_hint
+        } else {
+            &w.mail.me_asked_hint
+        },
+        url,
+        primary: true,
+    });
+    let not_me = Choice {
+        label: &w.mail.not_me,
+        hint: if locked {
+            &w.mail.not_me_hint
+        } else {
+            &w.mail.not_me_asked_hint
+        },
+        url: &links.not_me,
+        primary: false,
+    };
+    me.into_iter().chain([not_me]).collect()
+}
+
+/// Where the site wants questions to go.
+fn support(site: &Site) -> Option<String> {
+    let ways: Vec<&str> = [&site.support_url, &site.support_email]
+        .into_iter()
+        .filter_map(|way| way.as_deref())
+        .collect();
+    (!ways.is_empty()).then(|| ways.join(", "))
+}
+
+/// Wraps each line of `text` at `width` columns, between words only, so that a link is
+/// never cut.
+fn wrap(text: &str, width: usize) -> String {
+    let mut out = String::with_capacity(text.len() + 64);
+    for line in text.lines() {
+        // The signature's mark ends in a blank that must stay.
+        if line.chars().count() <= width {
+            out.push_str(line);
+            out.push('\n');
+            continue;
+        }
+        let mut column = 0;
+        for word in line.split_whitespace() {
+            let length = word.chars().count();
+            if column > 0 && column + 1 + length > width {
+                out.push('\n');
+                column = 0;
+            } else if column > 0 {
+                out.push(' ');
+                column += 1;
+            }
+            out.push_str(word);
+            column += length;
+        }
+        out.push('\n');
+    }
+    out
+}

@@ -1,0 +1,105 @@
+//! A mail as it goes over the wire: headers and the two parts.
+
+use lettre::Message;
+use lettre::message::header::{Header, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart};
+
+use super::content::Content;
+use crate::event::Timestamp;
+
+/// Tells vacation notices and other machines not to answer (RFC 3834).
+#[derive(Clone)]
+struct AutoSubmitted;
+
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Auto-Submitted")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(AutoSubmitted)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}
+
+/// What Outlook and Exchange understand of the same wish.
+#[derive(Clone)]
+struct SuppressAutoResponse;
+
+impl Header for SuppressAutoResponse {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("X-Auto-Response-Suppress")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(SuppressAutoResponse)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "All".to_owned())
+    }
+}
+
+#[derive(Clone)]
+struct ContentLanguage(&'static str);
+
+impl Header for ContentLanguage {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Content-Language")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(ContentLanguage("en"))
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), self.0.to_owned())
+    }
+}
+
+/// The same mail has the same Message-ID however often it is sent, so that a mailbox that
+/// gets it twice can show it once. What stands in it comes from `mail_id`, with everything
+/// replaced that is no letter, digit or dash.
+pub fn message_id(mail_id: &str, from: &Mailbox) -> String {
+    let id: String = mail_id
+        .chars()
+        .take(100)
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    format!("<{id}@{}>", from.email.domain())
+}
+
+/// Puts `content` under its headers.
+///
+/// # Errors
+/// Where `from` and `to` make no envelope.
+pub fn build(
+    mail_id: &str,
+    from: &Mailbox,
+    reply_to: Option<&Mailbox>,
+    to: Mailbox,
+    content: Content,
+    now: Timestamp,
+) -> Result<Message, lettre::error::Error> {
+    let date = std::time::UNIX_EPOCH
+        + std::time::Duration::from_millis(u64::try_from(now.0).unwrap_or_default());
+    let mut message = Message::builder()
+        .from(from.clone())
+        .to(to)
+        .subject(content.subject)
+        .date(date)
+        .message_id(Some(message_id(mail_id, from)))
+        .header(AutoSubmitted)
+        .header(SuppressAutoResponse)
+        .header(ContentLanguage(content.language));
+    if let Some(reply_to) = reply_to {
+        message = message.reply_to(reply_to.clone());
+    }
+    message.multipart(MultiPart::alternative_plain_html(
+        content.text,
+        content.html,
+    ))
+}
