@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+mod config;
 mod facts;
 mod meaning;
 mod support;
