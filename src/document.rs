@@ -292,11 +292,12 @@ impl<'a> Fields<'a> {
                 found.error(
                     &self.file,
                     node.span.clone(),
-                    format!(
-                        "`{name}` must be {} to {}, not {value}",
-                        range.start(),
-                        range.end()
-                    ),
+                    if range.start() == range.end() {
+                        format!("`{name}` must be {}, not {value}", range.start())
+                    } else {
+                        let (least, most) = (range.start(), range.end());
+                        format!("`{name}` must be {least} to {most}, not {value}")
+                    },
                     None,
                 );
                 None
@@ -432,20 +433,24 @@ pub fn suggest(written: &str, known: &[&str]) -> String {
     }
 }
 
-/// Levenshtein's distance in characters.
+/// Edit distance in characters, two swapped neighbours being one mistake (optimal string
+/// alignment).
 fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(row[j + 1] + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before = vec![0; b.len() + 1];
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let replaced = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            row[j] = replaced.min(above[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(before[j - 2] + 1);
+            }
         }
+        before = std::mem::replace(&mut above, row);
     }
-    row[b.len()]
+    above[b.len()]
 }
 
 /// Milliseconds of a length of time such as `250ms`, `30s`, `5m`, `24h`, `365d`.

@@ -27,8 +27,10 @@ pub mod web;
 
 pub mod admin;
 pub mod app;
+pub mod builtin;
 pub mod cli;
 pub mod config;
+pub mod facts;
 pub mod logging;
 pub mod metrics;
 

@@ -4,7 +4,11 @@
 //! implement it on librdkafka; [`crate::sim`] implements it in memory, so that the same
 //! shard code runs single-threaded and deterministic under test.
 
+mod kafka;
+
 use std::time::Duration;
+
+pub use kafka::KafkaLog;
 
 use crate::event::Timestamp;
 
@@ -92,6 +96,9 @@ pub enum LogError {
     /// The partitions of this transaction no longer belong to this shard; it was aborted.
     #[error("the assignment was lost before the commit; partitions {0:?}")]
     Lost(Vec<i32>),
+    /// A call made no progress for a minute although the log answers; a restart may help.
+    #[error("{0}")]
+    Stalled(String),
     /// Nothing will mend this by waiting: wrong settings, missing topics, no permission.
     #[error("{0}")]
     Fatal(String),

@@ -1,1 +1,356 @@
-//! (shard)
+//! The loop: records in, transactions out.
+//!
+//! One shard is one thread with its own consumer, its own transactional producer and its
+//! own accounts; nothing is shared on the way of an event. The loop owns order: a batch is
+//! committed before more is read, and sent again as it was until it is known to be
+//! committed, so that memory never has to roll back. It touches the log through
+//! [`Log`] alone and knows no Kafka.
+
+mod batch;
+pub mod clock;
+pub mod control;
+mod core;
+mod output;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admin::Readiness;
+use crate::engine::{Engine, StateError};
+use crate::log::{Log, LogError, Wakeup};
+use crate::metrics::Metrics;
+use crate::record::Provenance;
+
+use self::batch::Flight;
+use self::clock::Clock;
+use self::control::{Pulse, Ready, Stop};
+use self::core::Core;
+
+/// Longest wait of one turn: how late a rebalance, a timer or the end is noticed.
+const TURN: Duration = Duration::from_millis(100);
+/// How often timers are looked for and gauges are set.
+const ROUND: Duration = Duration::from_millis(500);
+/// Pauses between tries while the log is away: the first, doubling up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What a shard is made of, beside its log.
+pub struct Parts {
+    /// Its number within the process, from 0.
+    pub shard: usize,
+    /// Distinguishes this process' batches from those of any other, for ever.
+    pub batch_prefix: String,
+    pub engine: Engine,
+    pub provenance: Provenance,
+    pub commit_every: Duration,
+    pub commit_accounts: usize,
+    pub metrics: Arc<Metrics>,
+    pub readiness: Readiness,
+    pub clock: Box<dyn Clock>,
+    pub stop: Stop,
+    pub pulse: Pulse,
+}
+
+/// Why a shard ended that was not asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("the state of partition {partition} cannot be used: {error}")]
+    State { partition: i32, error: StateError },
+    /// The time to finish was over before the last batch was committed; whoever reads next
+    /// handles its events again.
+    #[error("the log could not be reached in time to commit the last events: {0}")]
+    Overdue(String),
+}
+
+/// One shard.
+pub struct Shard<L: Log> {
+    log: L,
+    core: Core,
+    /// Assigned, but not restored yet.
+    waiting: VecDeque<i32>,
+    joined: bool,
+    shard: usize,
+    batch_prefix: String,
+    batches: u64,
+    commit_every: Duration,
+    commit_accounts: usize,
+    next_round: Duration,
+    pause: Pause,
+    ready: Ready,
+    stop: Stop,
+    pulse: Pulse,
+}
+
+impl<L: Log> Shard<L> {
+    pub fn new(log: L, parts: Parts) -> Shard<L> {
+        Shard {
+            log,
+            core: Core::new(parts.engine, parts.provenance, parts.metrics, parts.clock),
+            waiting: VecDeque::new(),
+            joined: false,
+            shard: parts.shard,
+            batch_prefix: parts.batch_prefix,
+            batches: 0,
+            commit_every: parts.commit_every,
+            commit_accounts: parts.commit_accounts,
+            next_round: Duration::ZERO,
+            pause: Pause::default(),
+            ready: Ready::new(parts.readiness, parts.shard, "joining the consumer group"),
+            stop: parts.stop,
+            pulse: parts.pulse,
+        }
+    }
+
+    /// Works until it is asked to stop, then commits what it has and leaves the group.
+    ///
+    /// # Errors
+    /// Where it cannot go on; the log is closed then, too.
+    pub fn run(mut self) -> Result<(), ShardError> {
+        let outcome = self.run_to_end();
+        self.core.report(|_, _| None);
+        self.log.close();
+        outcome
+    }
+
+    fn run_to_end(&mut self) -> Result<(), ShardError> {
+        while !self.stop.is_requested() {
+            self.turn()?;
+        }
+        self.commit()
+    }
+
+    /// One turn of the loop: waits for records at most as long as nothing else is due,
+    /// handles them, and commits what must be.
+    ///
+    /// # Errors
+    /// Where the shard cannot go on.
+    pub fn turn(&mut self) -> Result<(), ShardError> {
+        self.pulse.beat();
+        self.core.before_poll();
+        let wait = self.wait();
+        let core = &mut self.core;
+        match self.log.poll(wait, &mut |record| core.handle(record)) {
+            Ok(Wakeup::Records) => self.reached(),
+            Ok(Wakeup::Assigned(partitions)) => {
+                tracing::info!(shard = self.shard, ?partitions, "partitions assigned");
+                self.joined = true;
+                self.waiting.extend(partitions);
+            }
+            Ok(Wakeup::Revoked { partitions, lost }) => self.give_up(&partitions, lost)?,
+            Err(LogError::Unavailable(why)) => self.rest(&why),
+            Err(LogError::Lost(partitions)) => self.forget(&partitions),
+            Err(error) => return Err(error.into()),
+        }
+        self.restore_next()?;
+        self.round();
+        let now = self.core.clock().monotonic();
+        if self
+            .core
+            .batch
+            .is_due(now, self.commit_every, self.commit_accounts)
+        {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> Duration {
+        if !self.waiting.is_empty() {
+            return Duration::ZERO;
+        }
+        let now = self.core.clock().monotonic();
+        let due = self.core.batch.due_in(now, self.commit_every);
+        due.map_or(TURN, |due| due.min(TURN))
+    }
+
+    /// Restores and starts one waiting partition: one a turn, so that the others go on.
+    fn restore_next(&mut self) -> Result<(), ShardError> {
+        let Some(partition) = self.waiting.front().copied() else {
+            return Ok(());
+        };
+        match self.restore(partition) {
+            Ok(()) => {
+                self.waiting.pop_front();
+                self.pause.reset();
+                Ok(())
+            }
+            Err(ShardError::Log(LogError::Unavailable(why))) => {
+                self.core.forget(partition);
+                self.rest(&why);
+                Ok(())
+            }
+            Err(ShardError::Log(LogError::Lost(partitions))) => {
+                self.forget(&partitions);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn restore(&mut self, partition: i32) -> Result<(), ShardError> {
+        let began = self.core.clock().monotonic();
+        self.core.adopt(partition);
+        let (core, pulse) = (&mut self.core, &self.pulse);
+        let (mut records, mut refused) = (0u64, None);
+        let restored = self.log.restore(partition, &mut |key, value| {
+            pulse.beat();
+            records += 1;
+            match core.restore(partition, key, value) {
+                Ok(()) => {}
+                // One account that starts afresh is better than a partition that stands.
+                Err(StateError::Damaged(what)) => {
+                    tracing::error!(partition, what, "a damaged state record is passed over");
+                }
+                Err(error) => refused = Some(error),
+            }
+        })?;
+        if let Some(error) = refused {
+            return Err(ShardError::State { partition, error });
+        }
+        self.core.resume(partition, restored.next_offset);
+        self.log.start(partition, &restored)?;
+        let took = self.core.clock().monotonic().saturating_sub(began);
+        self.core
+            .metrics()
+            .state_restore_seconds
+            .observe(took.as_secs_f64());
+        tracing::info!(
+            shard = self.shard,
+            partition,
+            records,
+            next_offset = restored.next_offset,
+            seconds = took.as_secs_f64(),
+            "partition restored",
+        );
+        Ok(())
+    }
+
+    /// Commits what there is of revoked partitions, unless somebody else owns them already,
+    /// and lets go of them.
+    fn give_up(&mut self, partitions: &[i32], lost: bool) -> Result<(), ShardError> {
+        tracing::info!(shard = self.shard, ?partitions, lost, "partitions revoked");
+        if !lost {
+            self.commit()?;
+        }
+        self.forget(partitions);
+        self.log.release(partitions)?;
+        Ok(())
+    }
+
+    fn forget(&mut self, partitions: &[i32]) {
+        for partition in partitions {
+            self.core.forget(*partition);
+        }
+        self.waiting.retain(|waiting| !partitions.contains(waiting));
+    }
+
+    /// Timers and gauges, now and then.
+    fn round(&mut self) {
+        let now = self.core.clock().monotonic();
+        if now < self.next_round {
+            return;
+        }
+        self.next_round = now + ROUND;
+        self.core.publish_timers();
+        self.report();
+    }
+
+    fn report(&mut self) {
+        let log = &self.log;
+        self.core
+            .report(|partition, next| Some((log.high_watermark(partition)? - next).max(0)));
+    }
+
+    /// Commits the batch, however often it must be tried.
+    fn commit(&mut self) -> Result<(), ShardError> {
+        if self.core.batch.is_empty() {
+            return Ok(());
+        }
+        let commands = self.core.batch.take_commands();
+        let id = self.next_batch_id();
+        let mut flight = self.core.close_batch(id);
+        loop {
+            self.pulse.beat();
+            match self.log.commit(&flight.transaction) {
+                Ok(()) => break,
+                Err(LogError::Unavailable(why)) => {
+                    if self.stop.is_overdue() {
+                        return Err(ShardError::Overdue(why));
+                    }
+                    self.rest(&why);
+                }
+                Err(LogError::Lost(lost)) => match self.without(flight, &lost) {
+                    Some(rest) => flight = rest,
+                    None => return Ok(()),
+                },
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.reached();
+        let now = self.core.clock().monotonic();
+        let latency = &self.core.metrics().decision_latency_seconds;
+        for received in commands {
+            latency.observe(now.saturating_sub(received).as_secs_f64());
+        }
+        Ok(())
+    }
+
+    fn without(&mut self, flight: Flight, lost: &[i32]) -> Option<Flight> {
+        tracing::warn!(
+            shard = self.shard,
+            partitions = ?lost,
+            "partitions lost before the commit; whoever owns them now handles their events",
+        );
+        self.forget(lost);
+        let id = self.next_batch_id();
+        flight.without(lost, id)
+    }
+
+    fn next_batch_id(&mut self) -> String {
+        self.batches += 1;
+        format!("{}-{}-{}", self.batch_prefix, self.shard, self.batches)
+    }
+
+    /// The log is away: says so once and waits a little.
+    fn rest(&mut self, why: &str) {
+        if self.ready.lost(why) {
+            tracing::warn!(shard = self.shard, why, "the log cannot be used; trying on");
+        }
+        self.core.clock().sleep(self.pause.next());
+    }
+
+    /// The log answered.
+    fn reached(&mut self) {
+        if !self.waiting.is_empty() {
+            return;
+        }
+        self.pause.reset();
+        if self.joined && self.ready.regained() {
+            tracing::info!(
+                shard = self.shard,
+                partitions = self.core.owned().count(),
+                "ready"
+            );
+        }
+    }
+}
+
+/// Growing pauses between tries.
+#[derive(Debug, Default)]
+struct Pause {
+    last: Duration,
+}
+
+impl Pause {
+    fn next(&mut self) -> Duration {
+        self.last = (self.last * 2).clamp(FIRST_PAUSE, LAST_PAUSE);
+        self.last
+    }
+
+    fn reset(&mut self) {
+        self.last = Duration::ZERO;
+    }
+}

@@ -56,7 +56,7 @@ pub fn status_of(error: &anyhow::Error) -> Status {
             return asking.status;
         }
         match cause.downcast_ref::<LogError>() {
-            Some(LogError::Unavailable(_)) => return Status::Unreachable,
+            Some(LogError::Unavailable(_) | LogError::Stalled(_)) => return Status::Unreachable,
             Some(LogError::Fatal(_) | LogError::Fenced(_)) => return Status::Usage,
             Some(LogError::Lost(_)) | None => {}
         }

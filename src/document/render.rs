@@ -16,29 +16,36 @@ pub fn render(diagnostic: &Diagnostic, color: bool) -> String {
         Severity::Warning => Level::WARNING,
     };
     let file = &diagnostic.file;
-    let mut report = vec![if file.text.is_empty() {
-        level
-            .primary_title(format!("{}: {}", file.name, diagnostic.message))
-            .elements(std::iter::empty::<
-                Snippet<'_, annotate_snippets::Annotation<'_>>,
-            >())
-    } else {
+    if file.text.is_empty() {
+        return whole_file(&renderer, level, diagnostic);
+    }
+    let mut report = vec![
         level.primary_title(diagnostic.message.as_str()).element(
             Snippet::source(file.text.as_str())
                 .path(file.name.as_str())
                 .annotation(AnnotationKind::Primary.span(clamp(diagnostic))),
-        )
-    }];
+        ),
+    ];
     if let Some(help) = &diagnostic.help {
-        report.push(
-            Level::HELP
-                .secondary_title(help.as_str())
-                .elements(std::iter::empty::<
-                    Snippet<'_, annotate_snippets::Annotation<'_>>,
-                >()),
-        );
+        report.push(Level::HELP.secondary_title(help.as_str()).elements(NOTHING));
     }
     renderer.render(&report).to_string()
+}
+
+const NOTHING: [Snippet<'_, annotate_snippets::Annotation<'_>>; 0] = [];
+
+/// A diagnostic that names no place: `file: message`, and its help on the next line.
+fn whole_file(renderer: &Renderer, level: Level<'_>, diagnostic: &Diagnostic) -> String {
+    let line = |level: Level<'_>, text: &str| {
+        renderer
+            .render(&[level.primary_title(text).elements(NOTHING)])
+            .to_string()
+    };
+    let title = format!("{}: {}", diagnostic.file.name, diagnostic.message);
+    match &diagnostic.help {
+        Some(help) => format!("{}\n{}", line(level, &title), line(Level::HELP, help)),
+        None => line(level, &title),
+    }
 }
 
 /// All of them, with an empty line between.

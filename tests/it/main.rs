@@ -1,4 +1,11 @@
-//! Every integration test, in one binary.
+//! The integration tests, in one binary: it links librdkafka once.
+//!
+//! Tests that need a real Kafka, SMTP server or promtool run where the environment names
+//! them (`make services` installs them) and are skipped with a printed line elsewhere;
+//! with `DOORWARD_REQUIRE_SERVICES=1` a missing one is a failure.
 
+mod facts;
 mod support;
+
+mod services;
 mod watch;

@@ -1,0 +1,255 @@
+//! What a shard does with records, apart from where they come from and go to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use super::batch::{Batch, Flight};
+use super::clock::Clock;
+use super::output;
+use crate::engine::output::Outputs;
+use crate::engine::{Engine, Partition, StateError};
+use crate::event::decode::{Decoder, Dropped};
+use crate::event::{Event, Source, Timestamp};
+use crate::log::InputRecord;
+use crate::metrics::Metrics;
+use crate::metrics::local::ShardCounters;
+use crate::record::Provenance;
+
+/// One input partition that this shard owns.
+#[derive(Default)]
+pub struct Owned {
+    accounts: Partition,
+    /// Offset of the next record; `None` until the first was read or restored.
+    next_offset: Option<i64>,
+    /// The newest broker time, and when it came by the shard's own clock.
+    newest: Option<(Timestamp, Duration)>,
+}
+
+impl Owned {
+    /// A guess at the broker's clock: good enough to publish a timer, which acts only when
+    /// it is read back.
+    fn broker_time(&self, clock: &dyn Clock) -> Timestamp {
+        match self.newest {
+            Some((time, at)) => {
+                let since = clock.monotonic().saturating_sub(at);
+                time.plus_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+            }
+            None => clock.wall(),
+        }
+    }
+}
+
+/// Engine, accounts and the batch that they fill.
+pub struct Core {
+    engine: Engine,
+    decoder: Decoder,
+    provenance: Provenance,
+    counters: ShardCounters,
+    clock: Box<dyn Clock>,
+    partitions: HashMap<i32, Owned>,
+    pub batch: Batch,
+    outputs: Outputs,
+    dropped: Dropped,
+    /// When the records at hand came: asked once per poll, and only where one came.
+    received: Option<Duration>,
+}
+
+impl Core {
+    pub fn new(
+        engine: Engine,
+        provenance: Provenance,
+        metrics: Arc<Metrics>,
+        clock: Box<dyn Clock>,
+    ) -> Core {
+        Core {
+            decoder: engine.rules().decoder(),
+            engine,
+            provenance,
+            counters: ShardCounters::new(metrics),
+            clock,
+            partitions: HashMap::new(),
+            batch: Batch::default(),
+            outputs: Outputs::default(),
+            dropped: Dropped::default(),
+            received: None,
+        }
+    }
+
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        self.counters.metrics()
+    }
+
+    /// Before each poll: the next record starts a new "received".
+    pub fn before_poll(&mut self) {
+        self.received = None;
+    }
+
+    /// Handles one record; what it causes goes to the batch. Records of partitions that are
+    /// not owned, or that were handled before, are passed over.
+    pub fn handle(&mut self, record: InputRecord<'_>) {
+        let Some(owned) = self.partitions.get_mut(&record.partition) else {
+            return;
+        };
+        if owned.next_offset.is_some_and(|next| record.offset < next) {
+            return;
+        }
+        let received = *self.received.get_or_insert_with(|| self.clock.monotonic());
+        owned.next_offset = Some(record.offset + 1);
+        owned.newest = Some((record.broker_time, received));
+        let source = Source {
+            partition: record.partition,
+            offset: record.offset,
+        };
+        self.batch.handled(source, received);
+        self.dropped.clear();
+        match self
+            .decoder
+            .decode(record.payload.unwrap_or_default(), &mut self.dropped)
+        {
+            Ok(event) => {
+                self.counters.event(&event.kind, event.outcome);
+                if !key_matches(&record, &event) {
+                    self.counters.key_mismatch();
+                }
+                self.engine.handle(
+                    &mut owned.accounts,
+                    &event,
+                    source,
+                    record.broker_time,
+                    &mut self.outputs,
+                );
+                self.collect(source, record.broker_time, received);
+            }
+            Err(rejected) => {
+                self.counters.rejected(rejected.kind);
+                let letter = output::dead_letter(&record, &rejected, &self.provenance.topic);
+                self.batch.push(record.partition, letter);
+            }
+        }
+        if !self.dropped.is_empty() {
+            self.counters.dropped(&self.dropped);
+        }
+    }
+
+    /// Moves what the engine said into the batch.
+    fn collect(&mut self, source: Source, now: Timestamp, received: Duration) {
+        let outputs = &mut self.outputs;
+        self.counters.engine(&outputs.counts);
+        for key in &outputs.changed {
+            self.batch.changed(source.partition, *key);
+        }
+        let said_something = !outputs.decisions.is_empty() || outputs.is_urgent();
+        if said_something {
+            if outputs.is_urgent() {
+                self.batch.urgent();
+            }
+            for decision in &outputs.decisions {
+                self.counters.decision(decision, now);
+            }
+            for command in &outputs.commands {
+                self.counters.command(command.kind);
+                self.batch.command(received);
+            }
+            output::records(outputs, &self.provenance, |record| {
+                self.batch.push(source.partition, record);
+            });
+        }
+        outputs.clear();
+    }
+
+    /// Publishes the timers of every partition that its clock, as far as it can be guessed,
+    /// has reached.
+    pub fn publish_timers(&mut self) {
+        let now = self.clock.monotonic();
+        for (partition, owned) in &mut self.partitions {
+            let Some(deadline) = self.engine.next_deadline(&owned.accounts) else {
+                continue;
+            };
+            let guess = owned.broker_time(&*self.clock);
+            // Without a place in the log there is nothing to commit the timer with.
+            let (true, Some(offset)) = (deadline <= guess, owned.next_offset) else {
+                continue;
+            };
+            let source = Source {
+                partition: *partition,
+                offset,
+            };
+            for due in self.engine.due_timers(&mut owned.accounts, guess) {
+                let record = output::timer(&due, *partition, guess);
+                self.batch.push_unprompted(source, record, now);
+            }
+        }
+    }
+
+    /// Begins to own `partition`, empty.
+    pub fn adopt(&mut self, partition: i32) {
+        self.partitions.insert(partition, Owned::default());
+    }
+
+    /// Takes one record of the partition's durable state back.
+    pub fn restore(
+        &mut self,
+        partition: i32,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), StateError> {
+        let owned = self.partitions.entry(partition).or_default();
+        self.engine.restore_state(&mut owned.accounts, key, value)
+    }
+
+    /// Where reading goes on after the restore.
+    pub fn resume(&mut self, partition: i32, next_offset: Option<i64>) {
+        self.partitions.entry(partition).or_default().next_offset = next_offset;
+    }
+
+    /// Drops a partition with all its accounts and whatever of it is not committed.
+    pub fn forget(&mut self, partition: i32) {
+        self.partitions.remove(&partition);
+        self.batch.drop_partition(partition);
+    }
+
+    pub fn owned(&self) -> impl Iterator<Item = i32> {
+        self.partitions.keys().copied()
+    }
+
+    /// Freezes the batch.
+    pub fn close_batch(&mut self, batch_id: String) -> Flight {
+        let (engine, partitions) = (&self.engine, &self.partitions);
+        self.batch.close(batch_id, |partition, key| {
+            engine.encode_state(&partitions.get(&partition)?.accounts, key)
+        })
+    }
+
+    /// Adds what was counted to the shared metrics; `lag` tells how far behind a partition
+    /// is, given its next offset.
+    pub fn report(&mut self, lag: impl Fn(i32, i64) -> Option<i64>) {
+        self.counters.flush();
+        let (mut accounts, mut bytes, mut cases) = (0, 0, 0);
+        for (partition, owned) in &self.partitions {
+            accounts += owned.accounts.accounts();
+            bytes += owned.accounts.bytes();
+            cases += owned.accounts.open_cases();
+            if let Some(lag) = owned.next_offset.and_then(|next| lag(*partition, next)) {
+                self.metrics()
+                    .consumer_lag
+                    .with_label_values(&[partition.to_string()])
+                    .set(lag);
+            }
+        }
+        self.counters.state(accounts, bytes, cases);
+    }
+}
+
+/// Whether the message's key is the event's account, as the contract asks.
+fn key_matches(record: &InputRecord<'_>, event: &Event<'_>) -> bool {
+    match event.account.as_deref() {
+        Some(account) => record.key == Some(account.as_bytes()),
+        None => true,
+    }
+}
