@@ -3,23 +3,48 @@
 //! Owns what an account's recent past means: windows, streaks, known places, cases. It
 //! refuses to know Kafka, clocks, files and randomness; `now` is always the broker's
 //! timestamp of the record being handled (RULES.md 2).
+//!
+//! [`detect`] asks whether a rule hits, [`decide`] what follows from it, [`control`] what
+//! answers and timers do to a case, [`partition`] where accounts are kept.
 
+pub mod account;
+pub mod case;
+pub mod codec;
+mod control;
+mod decide;
+mod detect;
+mod ids;
+mod mailing;
 pub mod output;
+mod partition;
+mod seen;
+pub mod streak;
+pub mod window;
+mod work;
 
 use std::sync::Arc;
 
-use crate::enrich::Facts;
+use crate::enrich::{CountryLookup, Facts};
 use crate::event::wire::MacKeys;
-use crate::event::{Event, Source, Timestamp};
-use crate::rules::RuleSet;
+use crate::event::{Event, KnownType, MINUTE_MS, Source, Timestamp};
+use crate::rules::compile::Role;
+use crate::rules::eval::Enriched;
+use crate::rules::{By, RuleSet};
 
-use output::Outputs;
+pub use case::MAX_EVIDENCE as MAX_CASE_EVIDENCE;
+pub use codec::StateError;
+pub use partition::{DueTimer, Partition};
 
-/// Evidence that a case shows at most.
-pub const MAX_CASE_EVIDENCE: usize = 32;
+use account::Account;
+use detect::{Place, account_key, ip_key};
+use output::{CaseId, Outputs};
+use work::Work;
 
-/// An account, or doorward's own record of a partition, in `doorward.state`: a 128-bit
-/// keyed hash.
+/// An event further ahead of the broker than this takes the broker's time (RULES.md 2).
+const MAX_AHEAD_MS: i64 = MINUTE_MS;
+
+/// An account, or an address of a rule kept `by: ip`, in `doorward.state`: a 128-bit keyed
+/// hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StateKey(pub [u8; 16]);
 
@@ -30,13 +55,22 @@ pub struct Settings {
     pub max_lateness_ms: i64,
     /// RULES.md 4.
     pub act_within_ms: i64,
-    /// How long "this wasn't me" is believed after an unlock: as long as links live.
+    /// How long links live, which a case shows as its end after an unlock.
     pub link_valid_ms: i64,
-    /// Partitions of the input topic, for lock budgets.
+    /// Partitions of the input topic.
     pub partitions: u32,
+    /// Accounts that have learned nothing which one partition keeps at most; past it the
+    /// longest untouched are dropped (RULES.md 15).
+    pub max_unlearned: usize,
     pub state_key: [u8; 16],
     /// `None`: MACs are not checked (`replay`).
     pub answer_keys: Option<MacKeys>,
+}
+
+impl Settings {
+    /// [`Settings::max_unlearned`] unless something else is said: at about 500 bytes for
+    /// an account with one failed login, 100 MB a partition.
+    pub const MAX_UNLEARNED: usize = 200_000;
 }
 
 /// The rules at work: shared by every partition of a shard.
@@ -44,31 +78,6 @@ pub struct Engine {
     rules: Arc<RuleSet>,
     facts: Arc<Facts>,
     settings: Settings,
-}
-
-/// The accounts of one partition.
-#[derive(Default)]
-pub struct Partition {}
-
-/// A timer that the shard should publish as `timer_due` on the account's partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DueTimer {
-    pub id: String,
-    pub account: Arc<str>,
-    pub case: Arc<str>,
-    pub kind: &'static str,
-    pub deadline: Timestamp,
-}
-
-/// A state record that cannot be used.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StateError {
-    #[error(
-        "state record of version {0}, which this program does not know: it was written by a newer doorward; start that one, or a newer one"
-    )]
-    UnknownVersion(u8),
-    #[error("damaged state record: {0}")]
-    Damaged(&'static str),
 }
 
 impl Engine {
@@ -102,27 +111,180 @@ impl Engine {
         now: Timestamp,
         out: &mut Outputs,
     ) {
-        let _ = (partition, event, source, now, out);
+        let mut time = event.time;
+        if time.since_ms(now) > MAX_AHEAD_MS {
+            time = now;
+            out.counts.future += 1;
+        }
+        if event.account.is_none() {
+            out.counts.unkeyed += 1;
+        }
+        let enriched = Enriched::new(event, time, &self.facts);
+        let mut work = Work {
+            engine: self,
+            event: &enriched,
+            source,
+            now,
+            out,
+            commands_so_far: 0,
+        };
+        let control = event.kind.known().filter(|kind| control::is_control(*kind));
+        if control.is_some() || !self.rules.dispatch().candidates(event).is_empty() {
+            self.with_account(partition, &mut work, control);
+            self.by_address(partition, &mut work);
+        }
+        match enriched.looked_up() {
+            None => {}
+            Some(CountryLookup::Found(_)) => out.counts.geo_found += 1,
+            Some(CountryLookup::NotFound) => out.counts.geo_not_found += 1,
+            Some(CountryLookup::Special) => out.counts.geo_special += 1,
+            Some(CountryLookup::Failed) => out.counts.geo_failed += 1,
+            Some(CountryLookup::NoDatabase) => out.counts.geo_no_database += 1,
+        }
+        partition.note_time(self, now, out);
+    }
+
+    /// The control event, and the rules that are kept by account.
+    fn with_account(
+        &self,
+        partition: &mut Partition,
+        work: &mut Work<'_>,
+        control: Option<KnownType>,
+    ) {
+        let event = work.event.event;
+        let key = match (&event.account, control, &event.case) {
+            (Some(account), _, _) => account_key(&self.settings.state_key, account),
+            // The web may know a case's id before it has read the case.
+            (None, Some(_), Some(case)) => match partition.account_of_case(case) {
+                Some(key) => key,
+                None => {
+                    work.out.counts.answers_ignored += 1;
+                    return;
+                }
+            },
+            (None, _, _) => return,
+        };
+        if control == Some(KnownType::AccountDeleted) {
+            if let Some(gone) = partition.remove(key) {
+                if let Some(case) = gone.case() {
+                    work.out.dropped_cases.push(case.case_id());
+                }
+                work.out.changed.push(key);
+            }
+            return;
+        }
+        let creates = control.is_none() || control == Some(KnownType::ReportedStolen);
+        let mut changed = false;
+        partition.update(key, creates || partition.holds(key), work.now, |account| {
+            if let Some(kind) = control {
+                changed |= control::apply(work, kind, account);
+            }
+            changed |= self.apply_rules(work, account, false);
+            changed
+        });
+        if changed {
+            work.out.changed.push(key);
+        }
+    }
+
+    /// The rules that are kept by address, in records of their own (RULES.md 9).
+    fn by_address(&self, partition: &mut Partition, work: &mut Work<'_>) {
+        let event = work.event.event;
+        let candidates = self.rules.dispatch().candidates(event);
+        let some = candidates
+            .iter()
+            .any(|candidate| self.rules.rules()[candidate.rule].by == By::Ip);
+        if !some {
+            return;
+        }
+        let Some(ip) = event.ip else {
+            work.out.counts.unkeyed += 1;
+            return;
+        };
+        let key = ip_key(&self.settings.state_key, ip);
+        let mut changed = false;
+        partition.update(key, true, work.now, |record| {
+            changed = self.apply_rules(work, record, true);
+            changed
+        });
+        if changed {
+            work.out.changed.push(key);
+        }
+    }
+
+    /// Looks at every rule that can apply; `by_ip` chooses which half of them.
+    fn apply_rules(&self, work: &mut Work<'_>, account: &mut Account, by_ip: bool) -> bool {
+        let enriched = work.event;
+        let event = enriched.event;
+        let mut changed = false;
+        for candidate in self.rules.dispatch().candidates(event) {
+            let rule = &self.rules.rules()[candidate.rule];
+            if (rule.by == By::Ip) != by_ip || event.account.is_none() && !by_ip {
+                continue;
+            }
+            let condition = match (candidate.role, &rule.detect) {
+                (Role::Breaks(at), crate::rules::Detect::Streak { broken_by, .. }) => {
+                    &broken_by[at]
+                }
+                _ => &rule.when,
+            };
+            if !condition.holds(enriched) {
+                continue;
+            }
+            // Events at or before the cut never count again, for any rule (RULES.md 10).
+            if account.cut().0 != 0 && enriched.time <= account.cut() {
+                continue;
+            }
+            let group = match rule.by {
+                By::AccountAndUser => match event.user.as_deref() {
+                    Some(user) => Some(user),
+                    None => {
+                        work.out.counts.unkeyed += 1;
+                        continue;
+                    }
+                },
+                By::Account | By::Ip => None,
+            };
+            let place = Place {
+                settings: &self.settings,
+                rule,
+                resident: self.rules.resident() == Some(candidate.rule),
+                group,
+                anonymized: self.rules.anonymizers().is_some_and(|list| {
+                    event
+                        .ip
+                        .is_some_and(|ip| self.facts.lists.contains(list, ip))
+                }),
+            };
+            if let Role::Breaks(_) = candidate.role {
+                changed |= detect::broken(&place, account, enriched, &mut work.out.counts);
+                continue;
+            }
+            let detected = detect::matched(&place, account, enriched, &mut work.out.counts);
+            changed |= detected.changed;
+            if let Some(hit) = detected.hit {
+                changed |= decide::decide(work, account, rule, group, place.resident, hit);
+            }
+        }
+        changed
     }
 
     /// When the earliest timer of this partition is due, by broker time.
     pub fn next_deadline(&self, partition: &Partition) -> Option<Timestamp> {
-        let _ = partition;
-        None
+        partition.next_deadline()
     }
 
     /// Timers that are due at `now`, which is a guess by the shard's own clock: they act
     /// only when they are read back from the log (RULES.md 11). Each is handed out again
     /// after a minute while it has not acted.
     pub fn due_timers(&self, partition: &mut Partition, now: Timestamp) -> Vec<DueTimer> {
-        let _ = (partition, now);
-        Vec::new()
+        partition.due_timers(now)
     }
 
     /// Bytes of the durable record of `key`; `None` is a tombstone.
     pub fn encode_state(&self, partition: &Partition, key: StateKey) -> Option<Vec<u8>> {
-        let _ = (partition, key);
-        None
+        let resident = self.rules.resident().map(|at| self.rules.rules()[at].key);
+        codec::encode_account(partition.get(key)?, resident)
     }
 
     /// Takes one record of `doorward.state` back into memory; `None` is a tombstone.
@@ -135,24 +297,21 @@ impl Engine {
         key: &[u8],
         value: Option<&[u8]>,
     ) -> Result<(), StateError> {
-        let _ = (partition, key, value);
+        let key: [u8; 16] = key
+            .try_into()
+            .map_err(|_| StateError::Damaged("its key is not 16 bytes"))?;
+        let key = StateKey(key);
+        partition.remove(key);
+        if let Some(bytes) = value {
+            let resident = self.rules.resident().map(|at| self.rules.rules()[at].key);
+            partition.insert(codec::decode_account(key, bytes, resident)?);
+        }
         Ok(())
     }
-}
 
-impl Partition {
-    /// Accounts in memory.
-    pub fn accounts(&self) -> usize {
-        0
-    }
-
-    /// Bytes that they take, map included.
-    pub fn bytes(&self) -> usize {
-        0
-    }
-
-    /// Cases that are open.
-    pub fn open_cases(&self) -> usize {
-        0
+    /// The account's current case, for tests and tools.
+    pub fn case_of(&self, partition: &Partition, account: &str) -> Option<CaseId> {
+        let key = account_key(&self.settings.state_key, account);
+        partition.get(key)?.case().map(case::Case::case_id)
     }
 }

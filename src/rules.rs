@@ -1,15 +1,38 @@
 //! Rules that a security team writes, compiled into an immutable, hashed set.
+//!
+//! [`parse`] reads one `*.rule.yaml` and reports every mistake; [`compile`] makes the
+//! dispatch table, so that an event meets only the rules that can apply to its type and
+//! outcome; [`eval`] tests one event against one condition. What a match means for an
+//! account is the engine's business.
+
+pub mod compile;
+pub mod eval;
+pub mod parse;
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use crate::document::{Diagnostics, SourceFile};
-use crate::enrich::iplist::Lists;
+use crate::engine::output::Scope;
+use crate::enrich::iplist::{ListId, Lists};
+use crate::event::FieldId;
+use crate::event::decode::Decoder;
+
+use compile::Dispatch;
+use eval::Condition;
+
+/// The largest `at_least` (RULES.md 15).
+pub const MAX_AT_LEAST: u32 = 64;
 
 /// What a rule's decisions do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
+    /// Decisions act.
     Enforce,
+    /// Decisions are recorded and do nothing.
     Shadow,
+    /// The rule is not looked at.
     Off,
 }
 
@@ -23,44 +46,284 @@ impl Mode {
     }
 }
 
-/// All rules of one folder: immutable, and named by the hash of what they mean.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+impl Severity {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Low => "low",
+            Severity::Medium => "medium",
+            Severity::High => "high",
+            Severity::Critical => "critical",
+        }
+    }
+}
+
+/// Names a rule's state: a hash of its id, kind, `of`, `by`, `when` and `broken_by`
+/// (RULES.md 14), so that a change of threshold, mode, cooldown or actions keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleKey(pub u64);
+
+/// One compiled rule.
+#[derive(Debug)]
+pub struct Rule {
+    pub id: Arc<str>,
+    pub title: String,
+    pub severity: Severity,
+    pub mode: Mode,
+    pub key: RuleKey,
+    pub when: Condition,
+    pub by: By,
+    pub detect: Detect,
+    pub lock: Option<Lock>,
+    /// Template of the mail to the owner.
+    pub email: Option<Arc<str>>,
+    pub cooldown_ms: i64,
+    pub tags: Vec<String>,
+    /// False where a list that it names could not be loaded: it does not fire, in either
+    /// sense of its tests.
+    pub usable: bool,
+}
+
+impl Rule {
+    /// Whether it is looked at at all.
+    pub fn is_on(&self) -> bool {
+        self.mode != Mode::Off && self.usable
+    }
+}
+
+/// What a rule's windows and runs are kept by (RULES.md 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum By {
+    Account,
+    /// Within the account, people who share it apart.
+    AccountAndUser,
+    /// Within one partition; cannot lock.
+    Ip,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lock {
+    pub reason: Arc<str>,
+    pub scope: Scope,
+    /// Broker time after which the lock ends by itself, in milliseconds from the lock.
+    pub until_ms: Option<i64>,
+}
+
+/// A field whose values a rule counts or remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Field {
+    Id,
+    Type,
+    Account,
+    Outcome,
+    Ip,
+    Method,
+    Reason,
+    User,
+    Repeat,
+    Actor,
+    Role,
+    Email,
+    EmailVerified,
+    PreviousEmail,
+    Case,
+    Locale,
+    UserAgent,
+    Session,
+    Country,
+    /// Any other field of the event, or `attributes.x`.
+    Extra(FieldId),
+}
+
+/// How a rule turns matching events into a hit.
+#[derive(Debug)]
+pub enum Detect {
+    Each,
+    Count {
+        at_least: u32,
+        within_ms: i64,
+    },
+    Distinct {
+        of: Field,
+        at_least: u32,
+        within_ms: i64,
+        /// Bits that count of an IPv4 and an IPv6 address (RULES.md 6); 32 and 64.
+        prefix4: u8,
+        prefix6: u8,
+    },
+    Streak {
+        at_least: u32,
+        max_gap_ms: i64,
+        broken_by: Vec<Condition>,
+    },
+    FirstSeen {
+        of: Field,
+        forget_after_ms: i64,
+        learn: Learn,
+    },
+}
+
+impl Detect {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Detect::Each => "each",
+            Detect::Count { .. } => "count",
+            Detect::Distinct { .. } => "distinct",
+            Detect::Streak { .. } => "streak",
+            Detect::FirstSeen { .. } => "first_seen",
+        }
+    }
+}
+
+/// What `first_seen` only learns from at first (RULES.md 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learn {
+    Events(u32),
+    /// From the first event on.
+    SpanMs(i64),
+}
+
+/// All rules of one folder: immutable, and named by the hash of their files.
+#[derive(Debug)]
 pub struct RuleSet {
     hash: String,
+    rules: Vec<Rule>,
+    dispatch: Dispatch,
+    /// Names of the extra fields, by [`FieldId`]; attributes as `attributes.x`.
+    extra_fields: Vec<Box<str>>,
+    /// The rule whose known countries are kept in the account's own 40 bytes.
+    resident: Option<usize>,
+    anonymizers: Option<ListId>,
+    missing_lists: Vec<(Arc<str>, String)>,
 }
 
 impl RuleSet {
     /// Reads and compiles rule files. Every mistake of every file goes to `found`; the set
     /// is `None` where one of them is an error.
+    ///
+    /// A rule that names a list which could not be loaded is off, and
+    /// [`RuleSet::missing_lists`] tells: a broken feed must not stop the service.
     pub fn load(
         files: &[Arc<SourceFile>],
         lists: &Lists,
         found: &mut Diagnostics,
     ) -> Option<RuleSet> {
-        let _ = (files, lists, found);
-        None
+        let errors_before = found.error_count();
+        let mut reader = parse::Reader::new(lists);
+        let mut rules: Vec<Rule> = Vec::new();
+        let mut ids: Vec<(Arc<str>, Arc<SourceFile>)> = Vec::new();
+        for file in files {
+            let Some(parsed) = reader.rule(file, found) else {
+                continue;
+            };
+            if let Some((_, other)) = ids.iter().find(|(id, _)| *id == parsed.rule.id) {
+                found.error(
+                    file,
+                    parsed.id_span,
+                    format!(
+                        "the id `{}` is already taken by {}",
+                        parsed.rule.id, other.name
+                    ),
+                    Some("ids name a rule's memory: give each rule its own".into()),
+                );
+            }
+            ids.push((Arc::clone(&parsed.rule.id), Arc::clone(file)));
+            rules.push(parsed.rule);
+        }
+        if found.error_count() > errors_before {
+            return None;
+        }
+        rules.sort_by(|a, b| a.id.cmp(&b.id));
+        for rule in &mut rules {
+            rule.usable = !reader.missing_lists.iter().any(|(id, _)| *id == rule.id);
+        }
+        Some(RuleSet {
+            hash: hash_of(files),
+            dispatch: Dispatch::new(&rules),
+            resident: rules.iter().position(|rule| {
+                rule.by == By::Account
+                    && rule.is_on()
+                    && matches!(
+                        rule.detect,
+                        Detect::FirstSeen { of: Field::Country, learn: Learn::Events(n), .. }
+                            if n <= 255
+                    )
+            }),
+            anonymizers: lists.id("anonymizers"),
+            missing_lists: reader.missing_lists,
+            extra_fields: reader.extra_fields,
+            rules,
+        })
     }
 
-    /// `sha256:` and the hash.
+    /// `sha256:` and the hash of the rule files' texts.
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// Ids and titles, in order.
-    pub fn rules(&self) -> impl Iterator<Item = RuleInfo<'_>> {
-        std::iter::empty()
+    /// By id.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    pub fn dispatch(&self) -> &Dispatch {
+        &self.dispatch
+    }
+
+    /// Index of the rule whose known countries are kept inline.
+    pub fn resident(&self) -> Option<usize> {
+        self.resident
+    }
+
+    /// The list whose addresses are judged and never taught (RULES.md 8).
+    pub fn anonymizers(&self) -> Option<ListId> {
+        self.anonymizers
+    }
+
+    /// Rules that name a list which is not loaded, and that list.
+    pub fn missing_lists(&self) -> &[(Arc<str>, String)] {
+        &self.missing_lists
+    }
+
+    /// Whether some enabled rule looks at the country, and so needs a database.
+    pub fn needs_country(&self) -> bool {
+        self.rules.iter().any(|rule| {
+            rule.is_on()
+                && (rule.when.looks_at(Field::Country)
+                    || matches!(
+                        rule.detect,
+                        Detect::FirstSeen {
+                            of: Field::Country,
+                            ..
+                        } | Detect::Distinct {
+                            of: Field::Country,
+                            ..
+                        }
+                    ))
+        })
     }
 
     /// The decoder that extracts what these rules look at.
-    pub fn decoder(&self) -> crate::event::decode::Decoder {
-        crate::event::decode::Decoder::default()
+    pub fn decoder(&self) -> Decoder {
+        Decoder::new(&self.extra_fields)
     }
 }
 
-/// A rule, as people name it.
-#[derive(Clone, Copy, Debug)]
-pub struct RuleInfo<'a> {
-    pub id: &'a str,
-    pub title: &'a str,
-    pub mode: Mode,
+fn hash_of(files: &[Arc<SourceFile>]) -> String {
+    let mut texts: Vec<&str> = files.iter().map(|file| file.text.as_str()).collect();
+    texts.sort_unstable();
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
+    }
+    let hex: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    format!("sha256:{hex}")
 }

@@ -16,6 +16,8 @@ pub struct Outputs {
     pub mails: Vec<Mail>,
     /// State keys of accounts whose durable record changed, and must be written.
     pub changed: Vec<crate::engine::StateKey>,
+    /// Cases that are gone with their account: tombstones in `doorward.cases`.
+    pub dropped_cases: Vec<CaseId>,
     pub counts: Counts,
 }
 
@@ -26,12 +28,16 @@ impl Outputs {
         self.cases.clear();
         self.mails.clear();
         self.changed.clear();
+        self.dropped_cases.clear();
         self.counts = Counts::default();
     }
 
     /// Whether something must reach the log at once, rather than with the next commit.
     pub fn is_urgent(&self) -> bool {
-        !(self.commands.is_empty() && self.cases.is_empty() && self.mails.is_empty())
+        !(self.commands.is_empty()
+            && self.cases.is_empty()
+            && self.mails.is_empty()
+            && self.dropped_cases.is_empty())
     }
 }
 
@@ -56,6 +62,17 @@ pub struct Counts {
     pub answers_applied: u32,
     pub answers_ignored: u32,
     pub answers_forged: u32,
+    /// Mails that were not sent: no address is known, or the account's cap is reached.
+    pub mail_no_address: u32,
+    pub mail_capped: u32,
+    /// Accounts that had learned nothing, dropped for want of memory (RULES.md 15).
+    pub evicted: u32,
+    /// What country look-ups of addresses said.
+    pub geo_found: u32,
+    pub geo_not_found: u32,
+    pub geo_special: u32,
+    pub geo_failed: u32,
+    pub geo_no_database: u32,
 }
 
 /// Why something was decided: one event that counted.

@@ -1,0 +1,352 @@
+//! What is kept of one account.
+//!
+//! A quiet account is 40 bytes: its key, two known countries with the days they were last
+//! seen, and an empty box. Everything else (windows, runs, a case) lives in the box while
+//! there is something to keep.
+
+use std::net::IpAddr;
+
+use minicbor::{Decode, Encode};
+
+use crate::event::{Country, Timestamp};
+use crate::rules::RuleKey;
+
+use super::StateKey;
+use super::case::Case;
+use super::output::Evidence;
+
+/// Windows and runs kept within one account for people who share it (RULES.md 9).
+pub const MAX_GROUPS: usize = 64;
+/// Values that one `first_seen` rule remembers of one account; the oldest goes first.
+pub const MAX_KNOWN: usize = 64;
+
+/// One account, or one address of a rule that is kept `by: ip`.
+#[derive(Debug)]
+pub struct Account {
+    pub key: StateKey,
+    /// Known values of the rule set's resident rule, unless that rule has a [`Seen`].
+    pub inline: [Inline; 2],
+    /// Broker time of the last change, in minutes since 1970.
+    pub touched_min: u32,
+    /// Events that the resident rule learned from, unless it has a [`Seen`].
+    pub learned: u8,
+    pub rest: Option<Box<Rest>>,
+}
+
+const _: () = assert!(size_of::<Account>() == 40);
+
+/// A country and the day it was last seen; an empty place has a zero country.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inline {
+    pub country: [u8; 2],
+    pub day: u16,
+}
+
+/// Everything that a quiet account does not have.
+#[derive(Debug, Default, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct Rest {
+    #[n(0)]
+    pub rules: Vec<RuleState>,
+    #[n(1)]
+    pub case: Option<Box<Case>>,
+    /// Events at or before it never count (RULES.md 10); zero: there is none.
+    #[n(2)]
+    pub cut: Timestamp,
+    #[n(3)]
+    pub email_change: Option<EmailChange>,
+    /// Broker times of the mails of the last 48 h.
+    #[n(4)]
+    pub mails: Vec<Timestamp>,
+}
+
+/// The address changed: links go to the previous one for a while.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct EmailChange {
+    /// Broker time.
+    #[n(0)]
+    pub at: Timestamp,
+    #[n(1)]
+    pub previous: Box<str>,
+}
+
+/// What one rule keeps of one account, or of one person who shares it.
+#[derive(Debug, Default, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct RuleState {
+    #[n(0)]
+    pub key: RuleKey,
+    /// The user, for rules kept by account and user.
+    #[n(1)]
+    pub group: Option<Box<str>>,
+    /// Broker time of the last decision that acted; zero: none.
+    #[n(2)]
+    pub last_acted: Timestamp,
+    /// Sorted by event time, then arrival.
+    #[n(3)]
+    pub entries: Vec<Entry>,
+    /// The newest evidence that had an address.
+    #[n(4)]
+    pub contact: Option<Box<Contact>>,
+    #[n(5)]
+    pub seen: Option<Box<Seen>>,
+}
+
+/// One event that counts, or that ends a run.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Entry {
+    #[n(0)]
+    pub time: Timestamp,
+    #[n(1)]
+    pub id: Box<str>,
+    /// By which values are told apart; zero where nothing is.
+    #[n(2)]
+    pub value: u64,
+    #[n(3)]
+    pub is_break: bool,
+    #[n(4)]
+    pub ip: Option<IpAddr>,
+    #[n(5)]
+    pub country: Option<Country>,
+    #[n(6)]
+    pub session: Option<Box<str>>,
+}
+
+impl Entry {
+    pub fn evidence(&self) -> Evidence {
+        Evidence {
+            id: self.id.clone(),
+            time: self.time,
+            ip: self.ip,
+            country: self.country,
+        }
+    }
+}
+
+/// Where mail goes, as the newest evidence said.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Contact {
+    /// Event time of that evidence.
+    #[n(0)]
+    pub time: Timestamp,
+    #[n(1)]
+    pub email: Option<Box<str>>,
+    #[n(2)]
+    pub verified: bool,
+    #[n(3)]
+    pub locale: Option<Box<str>>,
+    #[n(4)]
+    pub owners: Vec<Box<str>>,
+}
+
+/// Values that a `first_seen` rule knows (RULES.md 8).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Seen {
+    /// Events learned from, saturating.
+    #[n(0)]
+    pub learned: u32,
+    /// Event time of the first event, for rules that learn for a span of time.
+    #[n(1)]
+    pub since: Option<Timestamp>,
+    #[n(2)]
+    pub known: Vec<KnownValue>,
+    /// Hits that did nothing (`shadow`, `stale`): known after seven days.
+    #[n(3)]
+    pub pending: Vec<PendingValue>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct KnownValue {
+    #[n(0)]
+    pub value: u64,
+    #[n(1)]
+    pub day: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct PendingValue {
+    #[n(0)]
+    pub value: u64,
+    /// Event time of the first hit.
+    #[n(1)]
+    pub since: Timestamp,
+}
+
+impl Account {
+    pub fn new(key: StateKey) -> Account {
+        Account {
+            key,
+            inline: [Inline::default(); 2],
+            touched_min: 0,
+            learned: 0,
+            rest: None,
+        }
+    }
+
+    pub fn cut(&self) -> Timestamp {
+        self.rest.as_ref().map_or(Timestamp(0), |rest| rest.cut)
+    }
+
+    pub fn rest_mut(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_default()
+    }
+
+    pub fn case(&self) -> Option<&Case> {
+        self.rest.as_ref()?.case.as_deref()
+    }
+
+    /// The state of a rule, made where there is none. `None` where the account already has
+    /// as many groups as it may keep.
+    pub fn rule_mut(&mut self, key: RuleKey, group: Option<&str>) -> Option<&mut RuleState> {
+        let rest = self.rest_mut();
+        let at = rest
+            .rules
+            .iter()
+            .position(|state| state.key == key && state.group.as_deref() == group);
+        match at {
+            Some(at) => rest.rules.get_mut(at),
+            None => {
+                if group.is_some()
+                    && rest.rules.iter().filter(|state| state.key == key).count() >= MAX_GROUPS
+                {
+                    return None;
+                }
+                rest.rules.push(RuleState {
+                    key,
+                    group: group.map(Box::from),
+                    ..RuleState::default()
+                });
+                rest.rules.last_mut()
+            }
+        }
+    }
+
+    pub fn rule(&self, key: RuleKey, group: Option<&str>) -> Option<&RuleState> {
+        self.rest
+            .as_ref()?
+            .rules
+            .iter()
+            .find(|state| state.key == key && state.group.as_deref() == group)
+    }
+
+    /// Whether the account knows a place, or has a case: such an account is never dropped
+    /// for want of memory (RULES.md 15).
+    pub fn has_learned(&self) -> bool {
+        self.learned > 0
+            || self.inline[0].country != [0; 2]
+            || self.rest.as_ref().is_some_and(|rest| {
+                rest.case.is_some() || rest.rules.iter().any(|state| state.seen.is_some())
+            })
+    }
+
+    /// Throws away what is empty, so that a quiet account costs its 40 bytes again.
+    pub fn tidy(&mut self, now: Timestamp) {
+        let Some(rest) = self.rest.as_mut() else {
+            return;
+        };
+        rest.mails
+            .retain(|sent| now.since_ms(*sent) < super::mailing::LONG_MS);
+        if rest
+            .email_change
+            .as_ref()
+            .is_some_and(|change| now.since_ms(change.at) >= super::mailing::EMAIL_CHANGE_MS)
+        {
+            rest.email_change = None;
+        }
+        if rest.case.as_ref().is_some_and(|case| case.is_over(now)) {
+            rest.case = None;
+        }
+        rest.rules.retain(|state| !state.is_empty());
+        if **rest == Rest::default() {
+            self.rest = None;
+        }
+    }
+
+    /// Bytes on the heap, beside the 40 in the map.
+    pub fn heap_bytes(&self) -> usize {
+        self.rest
+            .as_ref()
+            .map_or(0, |rest| size_of::<Rest>() + rest.heap_bytes())
+    }
+}
+
+impl Rest {
+    fn heap_bytes(&self) -> usize {
+        let rules: usize = self
+            .rules
+            .iter()
+            .map(|state| {
+                let entries: usize = state
+                    .entries
+                    .iter()
+                    .map(|e| e.id.len() + e.session.as_ref().map_or(0, |s| s.len()))
+                    .sum();
+                entries
+                    + state.entries.capacity() * size_of::<Entry>()
+                    + state.group.as_ref().map_or(0, |group| group.len())
+                    + state.contact.as_ref().map_or(0, |contact| {
+                        size_of::<Contact>()
+                            + contact.email.as_ref().map_or(0, |email| email.len())
+                            + contact.owners.iter().map(|o| o.len() + 16).sum::<usize>()
+                    })
+                    + state.seen.as_ref().map_or(0, |seen| {
+                        size_of::<Seen>()
+                            + seen.known.capacity() * size_of::<KnownValue>()
+                            + seen.pending.capacity() * size_of::<PendingValue>()
+                    })
+            })
+            .sum();
+        rules
+            + self.rules.capacity() * size_of::<RuleState>()
+            + self.mails.capacity() * size_of::<Timestamp>()
+            + self.case.as_ref().map_or(0, |case| case.heap_bytes())
+    }
+}
+
+impl RuleState {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.last_acted == Timestamp(0) && self.seen.is_none()
+    }
+
+    /// Takes over what `contact` says about where mail goes.
+    pub fn note_contact(&mut self, contact: Option<Contact>) {
+        if let Some(contact) = contact {
+            self.contact = Some(Box::new(match self.contact.take() {
+                Some(held) => contact.merged_with(*held),
+                None => contact,
+            }));
+        }
+    }
+}
+
+impl Contact {
+    /// Field by field the newer one, and the older one's where that has none.
+    pub fn merged_with(self, other: Contact) -> Contact {
+        let (newer, older) = if other.time > self.time {
+            (other, self)
+        } else {
+            (self, other)
+        };
+        let (email, verified) = match newer.email {
+            Some(email) => (Some(email), newer.verified),
+            None => (older.email, older.verified),
+        };
+        Contact {
+            time: newer.time,
+            email,
+            verified,
+            locale: newer.locale.or(older.locale),
+            owners: if newer.owners.is_empty() {
+                older.owners
+            } else {
+                newer.owners
+            },
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! One case: from the first decision about an account to its end (DESIGN.md, Cases).
+//!
+//! This file knows what a case is and how its states follow each other. Which commands and
+//! mails that causes is written in [`super::decide`] and [`super::control`].
+
+use std::sync::Arc;
+
+use minicbor::{Decode, Encode};
+
+use crate::event::{HOUR_MS, Source, Timestamp};
+use crate::rules::RuleKey;
+
+use super::account::Contact;
+use super::output::{CaseId, CaseState, CaseView, Evidence, Place, Scope};
+
+/// A closed case is kept this long, so that a late answer still finds it.
+pub const KEEP_CLOSED_MS: i64 = 72 * HOUR_MS;
+/// Evidence that a case shows, places that it lists, sessions that a lock names.
+pub const MAX_EVIDENCE: usize = 32;
+pub const MAX_PLACES: usize = 16;
+pub const MAX_SESSIONS: usize = 64;
+
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct Case {
+    #[n(0)]
+    pub id: Box<str>,
+    #[n(1)]
+    pub account: Box<str>,
+    #[n(2)]
+    pub state: CaseState,
+    /// Starts at 1; rises when the case grows or changes state.
+    #[n(3)]
+    pub version: u32,
+    /// Broker times.
+    #[n(4)]
+    pub opened: Timestamp,
+    #[n(5)]
+    pub updated: Timestamp,
+    #[n(6)]
+    pub rules: Vec<Box<str>>,
+    #[n(7)]
+    pub reason: Box<str>,
+    #[n(8)]
+    pub scope: Scope,
+    /// Event time of the earliest evidence.
+    #[n(9)]
+    pub since: Timestamp,
+    #[n(10)]
+    pub sessions: Vec<Box<str>>,
+    /// Newest last.
+    #[n(11)]
+    pub evidence: Vec<Evidence>,
+    #[n(12)]
+    pub places: Vec<CasePlace>,
+    #[n(13)]
+    pub device: Option<Box<str>>,
+    #[n(14)]
+    pub contact: Option<Box<Contact>>,
+    /// Broker time at which the lock ends by itself.
+    #[n(15)]
+    pub lock_until: Option<Timestamp>,
+    /// Broker time since which nothing joins any more.
+    #[n(16)]
+    pub closed_at: Option<Timestamp>,
+    /// No success has joined yet: the owner may know nothing of it.
+    #[n(17)]
+    pub only_failures: bool,
+    #[n(18)]
+    pub template: Option<Box<str>>,
+    /// Event time of the newest evidence, kept when the evidence list is cut.
+    #[n(19)]
+    pub newest: Timestamp,
+}
+
+/// A value that the owner is asked about.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct CasePlace {
+    #[n(0)]
+    pub rule: RuleKey,
+    #[n(1)]
+    pub group: Option<Box<str>>,
+    #[n(2)]
+    pub value: u64,
+    /// What the page posts back, for example `country:BR`.
+    #[n(3)]
+    pub text: Box<str>,
+    #[n(4)]
+    pub time: Timestamp,
+    #[n(5)]
+    pub known: bool,
+    /// False for an anonymizer: it may be confirmed, and is never learned.
+    #[n(6)]
+    pub teach: bool,
+}
+
+/// What a hit adds to a case.
+#[derive(Clone, Debug)]
+pub struct Addition<'a> {
+    pub rule: &'a str,
+    pub evidence: Vec<Evidence>,
+    pub sessions: Vec<Box<str>>,
+    pub place: Option<CasePlace>,
+    pub device: Option<Box<str>>,
+    pub contact: Option<Contact>,
+    pub success: bool,
+}
+
+/// What a hit did to the case that it joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// The rule's first hit, or a new place: the version rose.
+    pub grew: bool,
+    /// A new session to suspend.
+    pub new_sessions: bool,
+    /// The first success in a case of failures only.
+    pub first_success: bool,
+}
+
+impl Case {
+    /// A case that nothing has been added to yet.
+    pub fn new(id: String, account: &str, reason: &str, now: Timestamp) -> Case {
+        Case {
+            id: id.into(),
+            account: account.into(),
+            state: CaseState::Asked,
+            version: 0,
+            opened: now,
+            updated: now,
+            rules: Vec::new(),
+            reason: reason.into(),
+            scope: Scope::Unfamiliar,
+            since: Timestamp(i64::MAX),
+            sessions: Vec::new(),
+            evidence: Vec::new(),
+            places: Vec::new(),
+            device: None,
+            contact: None,
+            lock_until: None,
+            closed_at: None,
+            only_failures: true,
+            template: None,
+            newest: Timestamp(0),
+        }
+    }
+
+    /// Adds a hit (RULES.md 10): each rule's first hit and each new place raise the
+    /// version; everything else is only recorded by its decision.
+    pub fn join(&mut self, hit: Addition<'_>, now: Timestamp) -> Joined {
+        let first_of_rule = !self.rules.iter().any(|rule| **rule == *hit.rule);
+        let new_place = hit.place.as_ref().is_some_and(|place| {
+            !self
+                .places
+                .iter()
+                .any(|known| known.rule == place.rule && known.value == place.value)
+        });
+        let sessions_before = self.sessions.len();
+        for session in hit.sessions {
+            if self.sessions.len() < MAX_SESSIONS && !self.sessions.contains(&session) {
+                self.sessions.push(session);
+            }
+        }
+        let joined = Joined {
+            grew: first_of_rule || new_place,
+            new_sessions: self.sessions.len() > sessions_before,
+            first_success: hit.success && self.only_failures,
+        };
+        if joined.grew || joined.first_success {
+            self.add_evidence(hit.evidence);
+            if first_of_rule {
+                self.rules.push(hit.rule.into());
+            }
+            if let Some(place) = hit.place.filter(|_| new_place)
+                && self.places.len() < MAX_PLACES
+            {
+                self.places.push(place);
+            }
+            self.device = hit.device.or(self.device.take());
+        }
+        if hit.success {
+            self.only_failures = false;
+        }
+        if let Some(contact) = hit.contact {
+            self.take_contact(contact);
+        }
+        if joined != Joined::default() {
+            self.touch(now);
+        }
+        joined
+    }
+
+    fn add_evidence(&mut self, evidence: Vec<Evidence>) {
+        for item in evidence {
+            self.since = self.since.min(item.time);
+            self.newest = self.newest.max(item.time);
+            if !self
+                .evidence
+                .iter()
+                .any(|held| held.id == item.id && held.time == item.time)
+            {
+                self.evidence.push(item);
+            }
+        }
+        let excess = self.evidence.len().saturating_sub(MAX_EVIDENCE);
+        self.evidence.drain(..excess);
+    }
+
+    fn take_contact(&mut self, contact: Contact) {
+        self.contact = Some(Box::new(match self.contact.take() {
+            Some(held) => contact.merged_with(*held),
+            None => contact,
+        }));
+    }
+
+    /// Raises the version: the owner's page has something new to show.
+    pub fn touch(&mut self, now: Timestamp) {
+        self.version = self.version.saturating_add(1);
+        self.updated = now;
+    }
+
+    /// Moves to `state`; a state that nothing joins any more closes the case.
+    pub fn become_state(&mut self, state: CaseState, now: Timestamp) {
+        self.state = state;
+        if state.is_open() {
+            self.closed_at = None;
+        } else {
+            self.closed_at = Some(now);
+            self.lock_until = None;
+        }
+        self.touch(now);
+    }
+
+    /// Whether it was closed so long ago that it is forgotten, whether or not anybody has
+    /// swept it yet.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.closed_at
+            .is_some_and(|closed| now.since_ms(closed) >= KEEP_CLOSED_MS)
+    }
+
+    pub fn case_id(&self) -> CaseId {
+        CaseId(Arc::from(&*self.id))
+    }
+
+    pub fn view(&self, source: Source, link_valid_ms: i64) -> CaseView {
+        CaseView {
+            id: self.case_id(),
+            account: Arc::from(&*self.account),
+            partition: source.partition,
+            version: self.version,
+            state: self.state,
+            opened: self.opened,
+            updated: self.updated,
+            rules: self.rules.iter().map(|rule| Arc::from(&**rule)).collect(),
+            reason: Arc::from(&*self.reason),
+            scope: self.scope,
+            evidence: self.evidence.iter().rev().cloned().collect(),
+            places: self
+                .places
+                .iter()
+                .map(|place| Place {
+                    value: place.text.clone(),
+                    time: place.time,
+                    known: place.known,
+                })
+                .collect(),
+            device: self.device.clone(),
+            locale: self.contact.as_ref().and_then(|c| c.locale.clone()),
+            until: match self.state {
+                CaseState::Unlocked => self.closed_at.map(|at| at.plus_ms(link_valid_ms)),
+                _ => self.lock_until,
+            },
+        }
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<Case>()
+            + self.id.len()
+            + self.account.len()
+            + self.sessions.iter().map(|s| s.len() + 16).sum::<usize>()
+            + self.evidence.capacity() * size_of::<Evidence>()
+            + self.evidence.iter().map(|e| e.id.len()).sum::<usize>()
+            + self.places.capacity() * size_of::<CasePlace>()
+    }
+}

@@ -1,0 +1,211 @@
+//! The bytes of `doorward.state`: one record per account, a version byte and CBOR.
+//!
+//! Fields have numbers that are never used for something else; a field that an older
+//! program wrote and this one does not know is skipped, one that it did not write is empty.
+//! What cannot be read that way gets a new version byte, and a program refuses versions
+//! that it does not know rather than guessing.
+
+use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
+
+use crate::event::{Country, Timestamp};
+use crate::rules::RuleKey;
+
+use super::StateKey;
+use super::account::{Account, Rest, RuleState, Seen};
+use super::output::{CaseState, Evidence, Scope};
+
+/// The version that this program writes.
+const VERSION: u8 = 1;
+
+/// A state record that cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    #[error(
+        "a state record has version {0}, which this doorward does not know: a newer one wrote \
+         it; start that version or a newer one"
+    )]
+    UnknownVersion(u8),
+    #[error("a state record is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Record {
+    #[n(0)]
+    touched_min: u32,
+    /// What stands in the account's own bytes, with the rule that it belongs to.
+    #[n(1)]
+    resident: Option<Resident>,
+    #[n(2)]
+    rest: Option<Box<Rest>>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Resident {
+    #[n(0)]
+    rule: RuleKey,
+    #[n(1)]
+    seen: Seen,
+}
+
+/// The record of `account`; `None` where nothing is worth keeping. `resident` names the rule
+/// whose values stand in the account's own bytes.
+pub fn encode_account(account: &Account, resident: Option<RuleKey>) -> Option<Vec<u8>> {
+    let inline = Account {
+        key: account.key,
+        inline: account.inline,
+        touched_min: 0,
+        learned: account.learned,
+        rest: None,
+    }
+    .take_inline();
+    let resident = resident
+        .filter(|_| inline != Seen::default())
+        .map(|rule| Resident { rule, seen: inline });
+    if resident.is_none() && account.rest.is_none() {
+        return None;
+    }
+    let mut bytes = vec![VERSION];
+    let mut encoder = Encoder::new(&mut bytes);
+    encoder
+        .map(3)
+        .and_then(|e| e.u8(0)?.u32(account.touched_min)?.u8(1)?.encode(&resident))
+        .and_then(|e| e.u8(2)?.encode(&account.rest))
+        .ok()?;
+    Some(bytes)
+}
+
+/// The account in `bytes`.
+///
+/// # Errors
+/// Where the bytes are damaged or of a version that this program does not know.
+pub fn decode_account(
+    key: StateKey,
+    bytes: &[u8],
+    resident: Option<RuleKey>,
+) -> Result<Account, StateError> {
+    let (version, body) = bytes
+        .split_first()
+        .ok_or(StateError::Damaged("it is empty"))?;
+    if *version != VERSION {
+        return Err(StateError::UnknownVersion(*version));
+    }
+    let mut decoder = Decoder::new(body);
+    let record: Record = decoder
+        .decode()
+        .map_err(|_| StateError::Damaged("its fields cannot be read"))?;
+    if decoder.position() != body.len() {
+        return Err(StateError::Damaged("bytes follow its end"));
+    }
+    let mut account = Account::new(key);
+    account.touched_min = record.touched_min;
+    account.rest = record.rest;
+    if let Some(held) = record.resident {
+        let left = if Some(held.rule) == resident {
+            account.put_inline(held.seen)
+        } else {
+            Some(held.seen)
+        };
+        if let Some(seen) = left {
+            account.rest_mut().rules.push(RuleState {
+                key: held.rule,
+                seen: Some(Box::new(seen)),
+                ..RuleState::default()
+            });
+        }
+    }
+    Ok(account)
+}
+
+type EncodeResult<W> = Result<(), encode::Error<<W as encode::Write>::Error>>;
+
+impl<C> Encode<C> for Timestamp {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> EncodeResult<W> {
+        e.i64(self.0)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Timestamp {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        d.i64().map(Timestamp)
+    }
+}
+
+impl<C> Encode<C> for RuleKey {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> EncodeResult<W> {
+        e.u64(self.0)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for RuleKey {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        d.u64().map(RuleKey)
+    }
+}
+
+impl<C> Encode<C> for Country {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> EncodeResult<W> {
+        e.str(self.as_str())?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Country {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        Country::parse(d.str()?).ok_or_else(|| decode::Error::message("no country code"))
+    }
+}
+
+impl<C> Encode<C> for Scope {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> EncodeResult<W> {
+        e.bool(*self == Scope::All)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Scope {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        Ok(if d.bool()? {
+            Scope::All
+        } else {
+            Scope::Unfamiliar
+        })
+    }
+}
+
+impl<C> Encode<C> for CaseState {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> EncodeResult<W> {
+        e.str(self.as_str())?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for CaseState {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        CaseState::parse(d.str()?).ok_or_else(|| decode::Error::message("no state of a case"))
+    }
+}
+
+impl<C> Encode<C> for Evidence {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, c: &mut C) -> EncodeResult<W> {
+        e.array(4)?
+            .str(&self.id)?
+            .i64(self.time.0)?
+            .encode_with(self.ip, c)?
+            .encode_with(self.country, c)?
+            .ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Evidence {
+    fn decode(d: &mut Decoder<'b>, c: &mut C) -> Result<Self, decode::Error> {
+        if d.array()? != Some(4) {
+            return Err(decode::Error::message("evidence has four parts"));
+        }
+        Ok(Evidence {
+            id: d.str()?.into(),
+            time: Timestamp(d.i64()?),
+            ip: d.decode_with(c)?,
+            country: d.decode_with(c)?,
+        })
+    }
+}

@@ -1,0 +1,421 @@
+//! Events that steer cases: the owner's answer, operators, timers, and what the pipeline
+//! says of the account. They apply in log order, never late (RULES.md 11).
+
+use crate::event::wire::Signed;
+use crate::event::{DAY_MS, Event, KnownType, Timestamp};
+
+use super::account::{Account, EmailChange};
+use super::case::Case;
+use super::detect::{contact, with_seen};
+use super::ids::derived;
+use super::output::{CaseState, CommandKind, RecipientPart, Scope};
+use super::work::{Cause, Work};
+
+/// The timer that ends a lock.
+pub const LOCK_UNTIL: &str = "lock_until";
+
+/// Applies a control event to its account. `true` where the durable record changed.
+pub fn apply(work: &mut Work<'_>, kind: KnownType, account: &mut Account) -> bool {
+    match kind {
+        KnownType::CaseResponse => case_response(work, account),
+        KnownType::OperatorRequest => operator_request(work, account),
+        KnownType::TimerDue => timer_due(work, account),
+        KnownType::PasswordChanged => password_changed(work, account),
+        KnownType::AccountUnlocked => account_unlocked(work, account),
+        KnownType::EmailChanged => email_changed(work, account),
+        KnownType::ReportedStolen => reported_stolen(work, account),
+        _ => false,
+    }
+}
+
+/// Whether events of this type are looked at here at all.
+pub fn is_control(kind: KnownType) -> bool {
+    matches!(
+        kind,
+        KnownType::CaseResponse
+            | KnownType::OperatorRequest
+            | KnownType::TimerDue
+            | KnownType::PasswordChanged
+            | KnownType::AccountUnlocked
+            | KnownType::EmailChanged
+            | KnownType::ReportedStolen
+            | KnownType::AccountDeleted
+    )
+}
+
+/// Whether the event carries a valid MAC; without keys (`replay`) every one is valid.
+fn is_genuine(work: &Work<'_>) -> bool {
+    let Some(keys) = &work.engine.settings().answer_keys else {
+        return true;
+    };
+    let event: &Event<'_> = work.event.event;
+    let Some(control) = &event.control else {
+        return false;
+    };
+    let places: Vec<&str> = control.places.iter().map(|place| &**place).collect();
+    let signed = Signed {
+        kind: event.kind.as_str(),
+        id: &event.id,
+        account: event.account.as_deref().unwrap_or(""),
+        case: event.case.as_deref().unwrap_or(""),
+        case_version: control.case_version.unwrap_or(0),
+        verb: control.verb.as_deref().unwrap_or(""),
+        places: &places,
+        by: control.by.as_deref().unwrap_or(""),
+        reason: event.reason.as_deref().unwrap_or(""),
+        time: event.time,
+    };
+    match (&control.key_id, &control.mac) {
+        (Some(key_id), Some(mac)) => keys.verify(&signed, key_id, mac),
+        _ => false,
+    }
+}
+
+fn case_response(work: &mut Work<'_>, account: &mut Account) -> bool {
+    if !is_genuine(work) {
+        work.out.counts.answers_forged += 1;
+        return false;
+    }
+    let event = work.event.event;
+    let Some(control) = &event.control else {
+        return false;
+    };
+    let named = event.case.as_deref().unwrap_or("");
+    let version = control.case_version.unwrap_or(0);
+    let by_owner = control.by.as_deref() == Some(RecipientPart::Owner.as_str());
+    let now = work.now;
+    let Some(current) = account.case().filter(|case| !case.is_over(now)) else {
+        work.out.counts.answers_ignored += 1;
+        return false;
+    };
+    let is_current = *current.id == *named;
+    let applied = match control.verb.as_deref() {
+        Some("not_me") => {
+            // Believed whatever version was shown; it secures the account's current case.
+            let already = matches!(current.state, CaseState::Secured | CaseState::Recovered);
+            if !already {
+                secure(work, account, "owner_denied");
+            }
+            !already
+        }
+        Some("me") if by_owner && is_current => {
+            let asked = matches!(current.state, CaseState::Open | CaseState::Asked);
+            let answered = asked && current.version == version;
+            if answered {
+                let ticked: Vec<&str> = control.places.iter().map(|place| &**place).collect();
+                confirm(work, account, &ticked);
+            }
+            answered
+        }
+        Some("resend") if is_current => {
+            if let Some(rule) = current.rules.first().cloned() {
+                work.mail(account, &rule, true);
+            }
+            true
+        }
+        _ => false,
+    };
+    if applied {
+        work.out.counts.answers_applied += 1;
+    } else {
+        work.out.counts.answers_ignored += 1;
+    }
+    applied
+}
+
+/// "This was me": ticked places are taught; where one is left, the lock stays.
+fn confirm(work: &mut Work<'_>, account: &mut Account, ticked: &[&str]) {
+    let now = work.now;
+    let Some(case) = account.rest_mut().case.as_deref_mut() else {
+        return;
+    };
+    for place in &mut case.places {
+        place.known |= ticked.contains(&&*place.text);
+    }
+    let all_known = case.places.iter().all(|place| place.known);
+    teach_places(work, account, false);
+    if all_known {
+        let locked = account.case().is_some_and(|case| case.state.is_locked());
+        let state = if locked {
+            CaseState::Unlocked
+        } else {
+            CaseState::Closed
+        };
+        close(work, account, state, "owner_confirmed", locked);
+    } else if let Some(case) = account.rest_mut().case.as_deref_mut() {
+        case.touch(now);
+        let case = case.clone();
+        work.show(&case);
+    }
+}
+
+/// Makes the confirmed places of the case known; all of them where `all` says so.
+fn teach_places(work: &Work<'_>, account: &mut Account, all: bool) {
+    let Some(case) = account.rest_mut().case.as_deref_mut() else {
+        return;
+    };
+    if all {
+        for place in &mut case.places {
+            place.known = true;
+        }
+    }
+    let places = case.places.clone();
+    let rules = work.engine.rules();
+    for place in places.iter().filter(|place| place.known && place.teach) {
+        let resident = rules
+            .resident()
+            .is_some_and(|at| rules.rules()[at].key == place.rule);
+        with_seen(
+            account,
+            place.rule,
+            place.group.as_deref(),
+            resident,
+            |seen| {
+                seen.teach(place.value, place.time.day());
+            },
+        );
+    }
+}
+
+/// "This wasn't me": the lock holds or comes back, sessions end, a new password is due.
+fn secure(work: &mut Work<'_>, account: &mut Account, reason: &str) {
+    let now = work.now;
+    let Some(case) = account.rest_mut().case.as_deref_mut() else {
+        return;
+    };
+    let lock = !case.state.is_locked() || case.scope != Scope::All || case.lock_until.is_some();
+    case.scope = Scope::All;
+    case.lock_until = None;
+    if case.since.0 == i64::MAX {
+        case.since = work.event.time;
+    }
+    case.become_state(CaseState::Secured, now);
+    let case = case.clone();
+    let cause = Cause {
+        rule: None,
+        reason,
+        id: None,
+    };
+    if lock {
+        work.command(CommandKind::LockAccount, &case.account, Some(&case), &cause);
+    }
+    for kind in [
+        CommandKind::RevokeSessions,
+        CommandKind::RequirePasswordChange,
+    ] {
+        work.command(kind, &case.account, Some(&case), &cause);
+    }
+    work.show(&case);
+}
+
+/// Closes the case, sets the cut (RULES.md 10), and unlocks where `unlock` says so.
+fn close(work: &mut Work<'_>, account: &mut Account, state: CaseState, reason: &str, unlock: bool) {
+    let now = work.now;
+    let rest = account.rest_mut();
+    let held = rest
+        .rules
+        .iter()
+        .filter_map(|rule| rule.entries.last())
+        .map(|entry| entry.time)
+        .max();
+    let Some(case) = rest.case.as_deref_mut() else {
+        return;
+    };
+    let cut = case.newest.max(held.unwrap_or_default());
+    rest.cut = rest.cut.max(cut);
+    case.become_state(state, now);
+    let case: Case = case.clone();
+    // Everything that is held is at or before the cut and never counts again.
+    for rule in &mut rest.rules {
+        rule.entries.clear();
+        rule.contact = None;
+    }
+    if unlock {
+        let timer = (reason == LOCK_UNTIL).then(|| format!("{}:{LOCK_UNTIL}", case.id));
+        let cause = Cause {
+            rule: None,
+            reason,
+            id: timer.as_deref(),
+        };
+        work.command(
+            CommandKind::UnlockAccount,
+            &case.account,
+            Some(&case),
+            &cause,
+        );
+    }
+    work.show(&case);
+}
+
+fn operator_request(work: &mut Work<'_>, account: &mut Account) -> bool {
+    if !is_genuine(work) {
+        work.out.counts.answers_forged += 1;
+        return false;
+    }
+    let event = work.event.event;
+    let Some(control) = &event.control else {
+        return false;
+    };
+    let request = control.verb.as_deref().unwrap_or("");
+    let now = work.now;
+    let current = account.case().filter(|case| !case.is_over(now));
+    let fits = match (&event.case, current) {
+        (Some(named), Some(case)) => **named == *case.id,
+        (Some(_), None) => false,
+        (None, _) => true,
+    };
+    let open = current.is_some_and(|case| case.state.is_open());
+    let applied = match request {
+        "unlock" | "undo" if fits && open => {
+            let state = match current.map(|case| case.state) {
+                Some(CaseState::Secured) => CaseState::Recovered,
+                Some(CaseState::Asked) => CaseState::Closed,
+                _ => CaseState::Unlocked,
+            };
+            let locked = current.is_some_and(|case| case.state.is_locked());
+            if request == "unlock" {
+                teach_places(work, account, true);
+            }
+            let reason = if request == "unlock" {
+                "operator_unlock"
+            } else {
+                "operator_undo"
+            };
+            close(work, account, state, reason, locked);
+            true
+        }
+        "unlock" if event.case.is_none() => {
+            // No case here, but support was asked: the pipeline may still hold a lock.
+            let account_id = event.account.as_deref().unwrap_or("").to_owned();
+            let cause = Cause {
+                rule: None,
+                reason: "operator_unlock",
+                id: None,
+            };
+            work.command(CommandKind::UnlockAccount, &account_id, None, &cause);
+            false
+        }
+        "resend" if fits && current.is_some() => {
+            if let Some(rule) = current.and_then(|case| case.rules.first().cloned()) {
+                work.mail(account, &rule, true);
+            }
+            true
+        }
+        _ => {
+            work.out.counts.answers_ignored += 1;
+            return false;
+        }
+    };
+    work.out.counts.answers_applied += 1;
+    applied
+}
+
+/// Acts only when broker time has reached the deadline that the case itself holds; the
+/// event's own word for it proves nothing, and repeats do nothing.
+fn timer_due(work: &mut Work<'_>, account: &mut Account) -> bool {
+    let event = work.event.event;
+    let kind = event
+        .control
+        .as_ref()
+        .and_then(|control| control.timer.as_deref());
+    let named = event.case.as_deref();
+    let now = work.now;
+    let due = account.case().is_some_and(|case| {
+        Some(&*case.id) == named
+            && case.state == CaseState::Open
+            && case.lock_until.is_some_and(|until| until <= now)
+    });
+    if kind != Some(LOCK_UNTIL) || !due {
+        return false;
+    }
+    close(work, account, CaseState::Unlocked, LOCK_UNTIL, true);
+    true
+}
+
+/// Closes a secured case, if it names it: the thief's own reset names none.
+fn password_changed(work: &mut Work<'_>, account: &mut Account) -> bool {
+    let named = work.event.event.case.as_deref();
+    let closes = account
+        .case()
+        .is_some_and(|case| Some(&*case.id) == named && case.state == CaseState::Secured);
+    if closes {
+        close(
+            work,
+            account,
+            CaseState::Recovered,
+            "password_changed",
+            true,
+        );
+    }
+    closes
+}
+
+/// The pipeline, or somebody at its console, unlocked the account. Naming the case teaches
+/// its places; without a case it does not. Another case's name is old news.
+fn account_unlocked(work: &mut Work<'_>, account: &mut Account) -> bool {
+    let named = work.event.event.case.as_deref();
+    let Some(case) = account.case().filter(|case| case.state.is_open()) else {
+        return false;
+    };
+    if named.is_some_and(|named| *named != *case.id) {
+        return false;
+    }
+    let state = match case.state {
+        CaseState::Secured => CaseState::Recovered,
+        CaseState::Asked => CaseState::Closed,
+        _ => CaseState::Unlocked,
+    };
+    if named.is_some() {
+        teach_places(work, account, true);
+    }
+    close(work, account, state, "account_unlocked", false);
+    true
+}
+
+fn email_changed(work: &mut Work<'_>, account: &mut Account) -> bool {
+    let Some(previous) = work.event.event.previous_email.as_deref() else {
+        return false;
+    };
+    let now = work.now;
+    let rest = account.rest_mut();
+    // A second change within the seven days must not shift trust to the first one's address.
+    let still_guarded = rest
+        .email_change
+        .as_ref()
+        .is_some_and(|change| now.since_ms(change.at) < super::mailing::EMAIL_CHANGE_MS);
+    if still_guarded {
+        return false;
+    }
+    rest.email_change = Some(EmailChange {
+        at: now,
+        previous: previous.into(),
+    });
+    true
+}
+
+/// The owner says at the help desk that the account is stolen: secured at once.
+fn reported_stolen(work: &mut Work<'_>, account: &mut Account) -> bool {
+    let now = work.now;
+    if work.now.since_ms(work.event.time) > DAY_MS {
+        return false;
+    }
+    let event = work.event.event;
+    let account_id = event.account.as_deref().unwrap_or("").to_owned();
+    let open = account.case().filter(|case| case.state.is_open());
+    if open.is_some_and(|case| case.state == CaseState::Secured) {
+        return false;
+    }
+    if open.is_none() {
+        let id = derived("k-", &[&account_id, "reported_stolen", &event.id]);
+        let mut case = Case::new(id, &account_id, "reported_stolen", now);
+        case.since = work.event.time;
+        case.newest = Timestamp(0);
+        case.rules.push("reported_stolen".into());
+        case.contact = contact(work.event).map(Box::new);
+        case.only_failures = false;
+        account.rest_mut().case = Some(Box::new(case));
+    }
+    secure(work, account, "reported_stolen");
+    work.mail(account, "reported_stolen", false);
+    true
+}

@@ -1,0 +1,227 @@
+//! From a hit to its effect: what is recorded, what is locked, who is mailed
+//! (CONTRACT.md section 4, RULES.md 4, 8, 10).
+
+use std::sync::Arc;
+
+use crate::event::Outcome;
+use crate::rules::{Detect, Mode, Rule};
+
+use super::account::Account;
+use super::case::{Addition, Case};
+use super::detect::{Hit, with_seen};
+use super::ids::derived;
+use super::output::{CaseState, CommandKind, Decision, Effect};
+use super::work::{Cause, Work, wider};
+
+/// Bytes of a user agent that a case keeps.
+const MAX_DEVICE: usize = 256;
+
+/// Carries out what follows from `hit`. `true` where the account's durable record changed.
+pub fn decide(
+    work: &mut Work<'_>,
+    account: &mut Account,
+    rule: &Rule,
+    group: Option<&str>,
+    resident: bool,
+    mut hit: Hit,
+) -> bool {
+    let effect = effect(work, account, rule, group);
+    let mut changed = false;
+    let account_id = work.event.event.account.as_deref().unwrap_or("").to_owned();
+    let asks_owner = rule.lock.is_some() || rule.email.is_some();
+    let evidence = hit.evidence.clone();
+    let event_id: Box<str> = Box::from(&*work.event.event.id);
+    let value = hit.value;
+    match effect {
+        Effect::Shadow | Effect::Stale => {
+            if let (Some(place), Detect::FirstSeen { .. }) = (&hit.place, &rule.detect)
+                && place.teach
+            {
+                let (value, time) = (place.value, place.time);
+                with_seen(account, rule.key, group, resident, |seen| {
+                    seen.note_pending(value, time);
+                });
+                changed = true;
+            }
+        }
+        Effect::CaseOpen => {
+            join(work, account, rule, &mut hit);
+            changed = true;
+        }
+        Effect::Acted => {
+            if rule.cooldown_ms > 0
+                && let Some(state) = account.rule_mut(rule.key, group)
+            {
+                state.last_acted = work.now;
+                changed = true;
+            }
+            if asks_owner {
+                open(work, account, rule, &account_id, &mut hit);
+                changed = true;
+            }
+        }
+        Effect::Excepted | Effect::Cooldown | Effect::Held => {}
+    }
+    let case = match effect {
+        Effect::CaseOpen => account.case().map(Case::case_id),
+        Effect::Acted if asks_owner => account.case().map(Case::case_id),
+        _ => None,
+    };
+    let mut actions = Vec::new();
+    if rule.lock.is_some() {
+        actions.push(CommandKind::LockAccount.as_str());
+    }
+    if rule.email.is_some() {
+        actions.push("email_user");
+    }
+    work.out.decisions.push(Decision {
+        id: derived("d-", &[&account_id, &rule.id, &event_id]),
+        time: work.event.time,
+        account: Arc::from(account_id),
+        rule: Arc::clone(&rule.id),
+        mode: rule.mode,
+        effect,
+        value,
+        event: event_id,
+        evidence,
+        actions,
+        case,
+        source: work.source,
+    });
+    changed
+}
+
+/// The first effect that applies.
+fn effect(work: &Work<'_>, account: &Account, rule: &Rule, group: Option<&str>) -> Effect {
+    let settings = work.engine.settings();
+    if work.now.since_ms(work.event.time) > settings.act_within_ms {
+        return Effect::Stale;
+    }
+    if rule.mode == Mode::Shadow {
+        return Effect::Shadow;
+    }
+    let asks_owner = rule.lock.is_some() || rule.email.is_some();
+    if asks_owner && account.case().is_some_and(|case| case.state.is_open()) {
+        return Effect::CaseOpen;
+    }
+    let cooling = account.rule(rule.key, group).is_some_and(|state| {
+        state.last_acted.0 != 0 && work.now.since_ms(state.last_acted) < rule.cooldown_ms
+    });
+    if cooling {
+        return Effect::Cooldown;
+    }
+    Effect::Acted
+}
+
+fn addition<'r>(work: &Work<'_>, rule: &'r Rule, hit: &mut Hit) -> Addition<'r> {
+    let event = work.event.event;
+    Addition {
+        rule: &rule.id,
+        evidence: std::mem::take(&mut hit.evidence),
+        sessions: std::mem::take(&mut hit.sessions),
+        place: hit.place.take(),
+        device: event.user_agent.as_deref().map(|agent| {
+            let end = (0..=MAX_DEVICE.min(agent.len()))
+                .rev()
+                .find(|at| agent.is_char_boundary(*at))
+                .unwrap_or(0);
+            Box::from(&agent[..end])
+        }),
+        contact: hit.contact.take(),
+        success: event.outcome == Some(Outcome::Success),
+    }
+}
+
+fn open(work: &mut Work<'_>, account: &mut Account, rule: &Rule, account_id: &str, hit: &mut Hit) {
+    let id = derived("k-", &[account_id, &rule.id, &work.event.event.id]);
+    let reason = rule
+        .lock
+        .as_ref()
+        .map_or(&*rule.id, |lock| &*lock.reason)
+        .to_owned();
+    let mut case = Case::new(id, account_id, &reason, work.now);
+    let addition = addition(work, rule, hit);
+    case.join(addition, work.now);
+    case.template = rule.email.as_deref().map(Box::from);
+    let cause = Cause {
+        rule: Some(&rule.id),
+        reason: &reason,
+        id: None,
+    };
+    if let Some(lock) = &rule.lock {
+        case.state = CaseState::Open;
+        case.scope = lock.scope;
+        case.lock_until = lock.until_ms.map(|ms| work.now.plus_ms(ms));
+        work.command(CommandKind::LockAccount, account_id, Some(&case), &cause);
+    }
+    work.show(&case);
+    account.rest_mut().case = Some(Box::new(case));
+    if rule.email.is_some() {
+        work.mail(account, &rule.id, false);
+    }
+}
+
+/// A hit while a case is open: it joins (RULES.md 10), and a wider scope or new sessions
+/// send the lock again with the union (CONTRACT.md section 3).
+fn join(work: &mut Work<'_>, account: &mut Account, rule: &Rule, hit: &mut Hit) {
+    let addition = addition(work, rule, hit);
+    let now = work.now;
+    let Some(case) = account.rest_mut().case.as_deref_mut() else {
+        return;
+    };
+    let before = case.version;
+    let joined = case.join(addition, now);
+    let mut lock_again = joined.new_sessions && case.state.is_locked();
+    if let Some(lock) = &rule.lock {
+        let newly_locked = case.state == CaseState::Asked;
+        let scope = wider(
+            lock.scope,
+            if newly_locked { lock.scope } else { case.scope },
+        );
+        if newly_locked || scope != case.scope {
+            case.state = match case.state {
+                CaseState::Asked => CaseState::Open,
+                state => state,
+            };
+            case.scope = scope;
+            lock_again = true;
+        }
+        // The longer of two locks stands: one without an end outlasts every other.
+        let until = lock.until_ms.map(|ms| now.plus_ms(ms));
+        let longer = match (newly_locked, case.lock_until, until) {
+            (true, _, until) => until,
+            (false, Some(held), Some(until)) => Some(held.max(until)),
+            (false, _, _) => None,
+        };
+        if longer != case.lock_until {
+            case.lock_until = longer;
+            lock_again = true;
+        }
+    }
+    if case.template.is_none() {
+        case.template = rule.email.as_deref().map(Box::from);
+    }
+    if lock_again && case.version == before {
+        case.touch(now);
+    }
+    let mail_again = joined.first_success
+        && before > 0
+        && matches!(case.state, CaseState::Open | CaseState::Asked)
+        && rule.email.is_some();
+    if case.version == before {
+        return;
+    }
+    let case = case.clone();
+    if lock_again {
+        let cause = Cause {
+            rule: Some(&rule.id),
+            reason: &case.reason,
+            id: None,
+        };
+        work.command(CommandKind::LockAccount, &case.account, Some(&case), &cause);
+    }
+    work.show(&case);
+    if mail_again {
+        work.mail(account, &rule.id, false);
+    }
+}

@@ -1,0 +1,470 @@
+//! One event, one rule, one account: does the rule hit?
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use crate::event::{Timestamp, network_of};
+use crate::rules::eval::Enriched;
+use crate::rules::{Detect, Field, Learn, Rule, RuleKey};
+
+use super::account::{Account, Contact, Entry, Seen};
+use super::case::CasePlace;
+use super::output::{Counts, Evidence};
+use super::seen::{Judged, SeenSpec, Verdict, country_value};
+use super::streak::{self, StreakSpec};
+use super::window::{self, Observed, WindowSpec, lateness_ms};
+use super::{Settings, StateKey};
+
+/// Bytes of a session id and of a value's text that are kept.
+const MAX_SESSION: usize = 256;
+const MAX_VALUE_TEXT: usize = 128;
+
+/// A rule's condition was reached.
+#[derive(Debug)]
+pub struct Hit {
+    pub value: u32,
+    pub evidence: Vec<Evidence>,
+    pub sessions: Vec<Box<str>>,
+    /// For `first_seen`: what the owner is asked about.
+    pub place: Option<CasePlace>,
+    /// Where mail goes, as the newest evidence said.
+    pub contact: Option<Contact>,
+}
+
+/// What an event did to what one rule keeps.
+#[derive(Debug, Default)]
+pub struct Detected {
+    pub hit: Option<Hit>,
+    /// Whether the account's durable record changed.
+    pub changed: bool,
+}
+
+/// How the rule set and settings bear on one rule and account.
+pub struct Place<'a> {
+    pub settings: &'a Settings,
+    pub rule: &'a Rule,
+    /// Whether the rule's known countries live in the account's own bytes.
+    pub resident: bool,
+    /// The user, for rules kept by account and user.
+    pub group: Option<&'a str>,
+    /// Whether the address stands in the list `anonymizers`.
+    pub anonymized: bool,
+}
+
+/// An event that matches the rule's `when`.
+pub fn matched(
+    place: &Place<'_>,
+    account: &mut Account,
+    event: &Enriched<'_>,
+    counts: &mut Counts,
+) -> Detected {
+    match &place.rule.detect {
+        Detect::Each => Detected {
+            hit: Some(single(event, None)),
+            changed: false,
+        },
+        Detect::Count {
+            at_least,
+            within_ms,
+        } => {
+            let spec = WindowSpec {
+                distinct: false,
+                at_least: *at_least,
+                within_ms: *within_ms,
+                lateness_ms: lateness_ms(place.settings.max_lateness_ms, *within_ms),
+            };
+            windowed(place, account, event, 0, spec, counts)
+        }
+        Detect::Distinct {
+            of,
+            at_least,
+            within_ms,
+            prefix4,
+            prefix6,
+        } => {
+            let Some(value) = value_of(place.settings, event, *of, *prefix4, *prefix6) else {
+                return Detected::default();
+            };
+            let spec = WindowSpec {
+                distinct: true,
+                at_least: *at_least,
+                within_ms: *within_ms,
+                lateness_ms: lateness_ms(place.settings.max_lateness_ms, *within_ms),
+            };
+            windowed(place, account, event, value, spec, counts)
+        }
+        Detect::Streak {
+            at_least,
+            max_gap_ms,
+            ..
+        } => {
+            let spec = streak_spec(place.settings, *at_least, *max_gap_ms);
+            let Some(state) = account.rule_mut(place.rule.key, place.group) else {
+                return Detected::default();
+            };
+            let observed =
+                streak::lengthen(&mut state.entries, entry(event, 0, false), spec, counts);
+            from_observed(observed, state, event)
+        }
+        Detect::FirstSeen {
+            of,
+            forget_after_ms,
+            learn,
+        } => {
+            let spec = SeenSpec {
+                forget_after_ms: *forget_after_ms,
+                learn: *learn,
+            };
+            first_seen(place, account, event, *of, spec, counts)
+        }
+    }
+}
+
+/// An event that ends a streak of the rule.
+pub fn broken(
+    place: &Place<'_>,
+    account: &mut Account,
+    event: &Enriched<'_>,
+    counts: &mut Counts,
+) -> bool {
+    let Detect::Streak {
+        at_least,
+        max_gap_ms,
+        ..
+    } = place.rule.detect
+    else {
+        return false;
+    };
+    let spec = streak_spec(place.settings, at_least, max_gap_ms);
+    account
+        .rule_mut(place.rule.key, place.group)
+        .is_some_and(|state| streak::end(&mut state.entries, entry(event, 0, true), spec, counts))
+}
+
+pub fn streak_spec(settings: &Settings, at_least: u32, max_gap_ms: i64) -> StreakSpec {
+    StreakSpec {
+        at_least,
+        max_gap_ms,
+        lateness_ms: lateness_ms(settings.max_lateness_ms, max_gap_ms),
+    }
+}
+
+fn windowed(
+    place: &Place<'_>,
+    account: &mut Account,
+    event: &Enriched<'_>,
+    value: u64,
+    spec: WindowSpec,
+    counts: &mut Counts,
+) -> Detected {
+    let Some(state) = account.rule_mut(place.rule.key, place.group) else {
+        return Detected::default();
+    };
+    let observed = window::observe(&mut state.entries, entry(event, value, false), spec, counts);
+    from_observed(observed, state, event)
+}
+
+fn from_observed(
+    observed: Observed,
+    state: &mut super::account::RuleState,
+    event: &Enriched<'_>,
+) -> Detected {
+    match observed {
+        Observed::Unchanged => Detected::default(),
+        Observed::Held => {
+            state.note_contact(contact(event));
+            Detected {
+                hit: None,
+                changed: true,
+            }
+        }
+        Observed::Hit(hit) => {
+            state.note_contact(contact(event));
+            let sessions = hit
+                .entries
+                .iter()
+                .filter_map(|entry| entry.session.clone())
+                .collect();
+            Detected {
+                hit: Some(Hit {
+                    value: hit.value,
+                    evidence: hit.entries.iter().map(Entry::evidence).collect(),
+                    sessions,
+                    place: None,
+                    contact: state.contact.take().map(|contact| *contact),
+                }),
+                changed: true,
+            }
+        }
+    }
+}
+
+fn first_seen(
+    place: &Place<'_>,
+    account: &mut Account,
+    event: &Enriched<'_>,
+    of: Field,
+    spec: SeenSpec,
+    counts: &mut Counts,
+) -> Detected {
+    let country = (of == Field::Country).then(|| event.country());
+    let (value, text) = match country {
+        Some(None) => {
+            counts.country_unknown += 1;
+            return Detected::default();
+        }
+        Some(Some(country)) => {
+            let learn = match spec.learn {
+                Learn::Events(events) => events.min(u32::from(u8::MAX)) as u8,
+                Learn::SpanMs(_) => u8::MAX,
+            };
+            if place.resident && account.knows_inline(country.to_bytes(), event.time.day(), learn) {
+                return Detected::default();
+            }
+            (
+                country_value(country.to_bytes()),
+                format!("country:{country}"),
+            )
+        }
+        None => {
+            let Some(value) = value_of(place.settings, event, of, 32, 64) else {
+                return Detected::default();
+            };
+            (value, value_text(event, of))
+        }
+    };
+    let judged = Judged {
+        value,
+        time: event.time,
+        may_teach: !place.anonymized,
+    };
+    let moved_on_the_map = previous_value(event, of);
+    let verdict = with_seen(
+        account,
+        place.rule.key,
+        place.group,
+        place.resident,
+        |seen| {
+            // After a database update, new means new in the previous one too (RULES.md 8).
+            let day = event.time.day();
+            if let Some(before) = moved_on_the_map
+                && before != value
+                && !seen.is_known(value, day, spec)
+                && seen.is_known(before, day, spec)
+            {
+                seen.teach(value, day);
+                return Verdict::Known(true);
+            }
+            seen.judge(judged, spec)
+        },
+    );
+    match verdict {
+        Some(Verdict::Known(changed)) => Detected { hit: None, changed },
+        Some(Verdict::Taught) => Detected {
+            hit: None,
+            changed: true,
+        },
+        Some(Verdict::New) => Detected {
+            hit: Some(single(
+                event,
+                Some(CasePlace {
+                    rule: place.rule.key,
+                    group: place.group.map(Box::from),
+                    value,
+                    text: text.into(),
+                    time: event.time,
+                    known: false,
+                    teach: !place.anonymized,
+                }),
+            )),
+            changed: false,
+        },
+        Some(Verdict::Ignored) | None => Detected::default(),
+    }
+}
+
+/// The value that the previous database gives, where the country came from an address.
+fn previous_value(event: &Enriched<'_>, of: Field) -> Option<u64> {
+    if of != Field::Country || event.event.country.is_some() {
+        return None;
+    }
+    event.facts.previous_geo.as_ref()?;
+    let country = event.facts.previous_country(event.event.ip?).country()?;
+    Some(country_value(country.to_bytes()))
+}
+
+/// Runs `judge` on what a rule knows, wherever it is kept. `None` where the account already
+/// has as many groups as it may keep.
+pub fn with_seen<R>(
+    account: &mut Account,
+    key: RuleKey,
+    group: Option<&str>,
+    resident: bool,
+    judge: impl FnOnce(&mut Seen) -> R,
+) -> Option<R> {
+    let in_box = account
+        .rule(key, group)
+        .is_some_and(|state| state.seen.is_some());
+    if resident && !in_box {
+        let mut seen = account.take_inline();
+        let result = judge(&mut seen);
+        if let Some(too_big) = account.put_inline(seen) {
+            account.rule_mut(key, group)?.seen = Some(Box::new(too_big));
+        }
+        return Some(result);
+    }
+    let state = account.rule_mut(key, group)?;
+    Some(judge(state.seen.get_or_insert_default()))
+}
+
+/// By which values of `of` are told apart; `None` where the field is absent.
+fn value_of(
+    settings: &Settings,
+    event: &Enriched<'_>,
+    of: Field,
+    prefix4: u8,
+    prefix6: u8,
+) -> Option<u64> {
+    let mut hash = SipHasher13::new_with_key(&settings.state_key);
+    if of == Field::Ip {
+        let ip = event.event.ip?;
+        let prefix = if ip.is_ipv4() { prefix4 } else { prefix6 };
+        match network_of(ip, prefix) {
+            std::net::IpAddr::V4(ip) => hash.write(&ip.octets()),
+            std::net::IpAddr::V6(ip) => hash.write(&ip.octets()),
+        }
+    } else {
+        hash.write(&event.value_bytes(of)?);
+    }
+    Some(hash.finish())
+}
+
+/// What a page posts back for a value that is not a country.
+fn value_text(event: &Enriched<'_>, of: Field) -> String {
+    let (name, text) = match of {
+        Field::Ip => ("ip", event.event.ip.map(|ip| ip.to_string())),
+        Field::UserAgent => (
+            "device",
+            event.event.user_agent.as_deref().map(str::to_owned),
+        ),
+        _ => (
+            "value",
+            event
+                .value_bytes(of)
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+        ),
+    };
+    let text: String = text
+        .unwrap_or_default()
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_VALUE_TEXT)
+        .collect();
+    format!("{name}:{text}")
+}
+
+/// A hit by this event alone.
+fn single(event: &Enriched<'_>, place: Option<CasePlace>) -> Hit {
+    let entry = entry(event, 0, false);
+    Hit {
+        value: 1,
+        evidence: vec![entry.evidence()],
+        sessions: entry.session.into_iter().collect(),
+        place,
+        contact: contact(event),
+    }
+}
+
+fn entry(event: &Enriched<'_>, value: u64, is_break: bool) -> Entry {
+    Entry {
+        time: event.time,
+        id: Box::from(&*event.event.id),
+        value,
+        is_break,
+        ip: event.event.ip,
+        country: if is_break { None } else { event.country() },
+        session: event
+            .event
+            .session
+            .as_deref()
+            .filter(|session| !is_break && session.len() <= MAX_SESSION)
+            .map(Box::from),
+    }
+}
+
+/// Where mail goes as this event says; `None` where it says nothing.
+pub fn contact(event: &Enriched<'_>) -> Option<Contact> {
+    let of = event.event;
+    if of.email.is_none() && of.owners.is_empty() && of.locale.is_none() {
+        return None;
+    }
+    Some(Contact {
+        time: event.time,
+        email: of.email.as_deref().map(Box::from),
+        verified: of.email_verified.unwrap_or(true),
+        locale: of
+            .locale
+            .as_deref()
+            .filter(|locale| locale.len() <= 35)
+            .map(Box::from),
+        owners: of.owners.iter().map(|owner| Box::from(&**owner)).collect(),
+    })
+}
+
+/// The key of an account in `doorward.state`.
+pub fn account_key(state_key: &[u8; 16], account: &str) -> StateKey {
+    keyed(state_key, b'a', account.as_bytes())
+}
+
+/// The key of an address in the records of rules kept `by: ip`.
+pub fn ip_key(state_key: &[u8; 16], ip: std::net::IpAddr) -> StateKey {
+    match network_of(ip, if ip.is_ipv4() { 32 } else { 64 }) {
+        std::net::IpAddr::V4(ip) => keyed(state_key, b'i', &ip.octets()),
+        std::net::IpAddr::V6(ip) => keyed(state_key, b'i', &ip.octets()),
+    }
+}
+
+fn keyed(key: &[u8; 16], domain: u8, bytes: &[u8]) -> StateKey {
+    use siphasher::sip128::{Hasher128, SipHasher13 as Sip128};
+    let mut hash = Sip128::new_with_key(key);
+    hash.write_u8(domain);
+    hash.write(bytes);
+    StateKey(hash.finish128().as_bytes())
+}
+
+/// Whether nothing that a rule's state holds can matter any more, by broker time `now`:
+/// what a late event could still complete would be older than `act_within`, and so do
+/// nothing (RULES.md 4).
+pub fn is_spent(
+    rule: &Rule,
+    state: &super::account::RuleState,
+    settings: &Settings,
+    now: Timestamp,
+) -> bool {
+    let cooled = now.since_ms(state.last_acted) >= rule.cooldown_ms;
+    let reach = match rule.detect {
+        Detect::Each | Detect::FirstSeen { .. } => 0,
+        Detect::Count { within_ms, .. } | Detect::Distinct { within_ms, .. } => within_ms,
+        Detect::Streak {
+            at_least,
+            max_gap_ms,
+            ..
+        } => {
+            let spec = streak_spec(settings, at_least, max_gap_ms);
+            let only_ends = state.entries.iter().all(|entry| entry.is_break);
+            if only_ends && streak::is_spent(&state.entries, spec, now) {
+                return cooled && state.seen.is_none();
+            }
+            max_gap_ms
+        }
+    };
+    let newest = state.entries.last().map(|entry| entry.time);
+    let old = newest.is_none_or(|newest| {
+        now.since_ms(newest)
+            > reach
+                .saturating_add(settings.max_lateness_ms)
+                .saturating_add(settings.act_within_ms)
+    });
+    old && cooled && state.seen.is_none()
+}

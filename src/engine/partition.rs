@@ -1,0 +1,323 @@
+//! The accounts of one partition: one map, dropped whole when the partition goes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use crate::event::{MINUTE_MS, Timestamp};
+
+use super::account::Account;
+use super::control::LOCK_UNTIL;
+use super::ids::derived;
+use super::output::Outputs;
+use super::{Engine, StateKey, detect};
+
+/// A timer that has not acted is published again after this long.
+const AGAIN_MS: i64 = MINUTE_MS;
+/// Broker time between two sweeps, and accounts added between two.
+const SWEEP_EVERY_MS: i64 = 10 * MINUTE_MS;
+const SWEEP_SHARE: usize = 4;
+
+/// A timer that the shard should publish as `timer_due` on the account's partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueTimer {
+    pub id: String,
+    pub account: Arc<str>,
+    pub case: Arc<str>,
+    pub kind: &'static str,
+    pub deadline: Timestamp,
+}
+
+/// The accounts of one partition, and what points into them.
+#[derive(Debug, Default)]
+pub struct Partition {
+    accounts: HashTable<Account>,
+    /// Cases by id, for answers that name no account.
+    cases: HashMap<Box<str>, StateKey>,
+    open_cases: usize,
+    /// Deadlines, with the time before which each is not handed out (again).
+    timers: BTreeMap<(Timestamp, StateKey), Timestamp>,
+    heap_bytes: usize,
+    added: usize,
+    swept_at: Timestamp,
+}
+
+/// What of an account other parts of the partition point at.
+#[derive(Default, PartialEq)]
+struct Pointers {
+    case: Option<Box<str>>,
+    open: bool,
+    deadline: Option<Timestamp>,
+}
+
+impl Partition {
+    /// Accounts in memory.
+    pub fn accounts(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// Bytes that they take: the map with its free places, and what hangs on it.
+    pub fn bytes(&self) -> usize {
+        self.accounts.allocation_size() + self.heap_bytes
+    }
+
+    /// Cases that are open.
+    pub fn open_cases(&self) -> usize {
+        self.open_cases
+    }
+
+    pub fn get(&self, key: StateKey) -> Option<&Account> {
+        self.accounts.find(hash(key), |account| account.key == key)
+    }
+
+    pub fn holds(&self, key: StateKey) -> bool {
+        self.get(key).is_some()
+    }
+
+    pub fn account_of_case(&self, case: &str) -> Option<StateKey> {
+        self.cases.get(case).copied()
+    }
+
+    /// Runs `change` on an account, made first where `create` says so, and keeps everything
+    /// that points into it. `change` says whether the durable record changed.
+    pub fn update(
+        &mut self,
+        key: StateKey,
+        create: bool,
+        now: Timestamp,
+        change: impl FnOnce(&mut Account) -> bool,
+    ) {
+        if !create {
+            return;
+        }
+        let mut entry = self
+            .accounts
+            .entry(
+                hash(key),
+                |account| account.key == key,
+                |account| hash(account.key),
+            )
+            .or_insert_with(|| {
+                self.added += 1;
+                Account::new(key)
+            });
+        let account = entry.get_mut();
+        if account.rest.is_none() {
+            // The ordinary case: a quiet account that stays quiet.
+            let changed = change(account);
+            if changed {
+                account.touched_min = minutes(now);
+            }
+            if account.rest.is_none() {
+                return;
+            }
+            account.tidy(now);
+            self.heap_bytes += account.heap_bytes();
+            let after = pointers(account);
+            self.point(key, Pointers::default(), after);
+            return;
+        }
+        let before = pointers(account);
+        let bytes = account.heap_bytes();
+        if change(account) {
+            account.touched_min = minutes(now);
+        }
+        account.tidy(now);
+        self.heap_bytes = self.heap_bytes + account.heap_bytes() - bytes;
+        let after = pointers(account);
+        self.point(key, before, after);
+    }
+
+    /// Takes an account out, and everything that points at it.
+    pub fn remove(&mut self, key: StateKey) -> Option<Account> {
+        let entry = self
+            .accounts
+            .find_entry(hash(key), |account| account.key == key)
+            .ok()?;
+        let (account, _) = entry.remove();
+        self.heap_bytes -= account.heap_bytes();
+        self.point(key, pointers(&account), Pointers::default());
+        Some(account)
+    }
+
+    /// Puts a restored account in.
+    pub fn insert(&mut self, account: Account) {
+        let key = account.key;
+        self.heap_bytes += account.heap_bytes();
+        let after = pointers(&account);
+        self.accounts
+            .insert_unique(hash(key), account, |account| hash(account.key));
+        self.point(key, Pointers::default(), after);
+    }
+
+    fn point(&mut self, key: StateKey, before: Pointers, after: Pointers) {
+        if before == after {
+            return;
+        }
+        if before.case != after.case {
+            if let Some(case) = before.case {
+                self.cases.remove(&case);
+            }
+            if let Some(case) = after.case {
+                self.cases.insert(case, key);
+            }
+        }
+        self.open_cases = self.open_cases + usize::from(after.open) - usize::from(before.open);
+        if before.deadline != after.deadline {
+            if let Some(deadline) = before.deadline {
+                self.timers.remove(&(deadline, key));
+            }
+            if let Some(deadline) = after.deadline {
+                self.timers.insert((deadline, key), deadline);
+            }
+        }
+    }
+
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.timers.values().min().copied()
+    }
+
+    pub fn due_timers(&mut self, now: Timestamp) -> Vec<DueTimer> {
+        let mut due = Vec::new();
+        let reached = self
+            .timers
+            .range_mut(..=(now, StateKey([u8::MAX; 16])))
+            .filter(|(_, not_before)| **not_before <= now);
+        for ((deadline, key), not_before) in reached {
+            *not_before = now.plus_ms(AGAIN_MS);
+            let found = self
+                .accounts
+                .find(hash(*key), |account| account.key == *key);
+            let Some(case) = found.and_then(Account::case) else {
+                continue;
+            };
+            due.push(DueTimer {
+                id: derived(
+                    "t-",
+                    &[
+                        &case.id,
+                        LOCK_UNTIL,
+                        &deadline.0.to_string(),
+                        &now.0.to_string(),
+                    ],
+                ),
+                account: Arc::from(&*case.account),
+                case: Arc::from(&*case.id),
+                kind: LOCK_UNTIL,
+                deadline: *deadline,
+            });
+        }
+        due
+    }
+
+    /// Sweeps now and then, by broker time and by what was added.
+    pub fn note_time(&mut self, engine: &Engine, now: Timestamp, out: &mut Outputs) {
+        let crowded = self.added > engine.settings().max_unlearned / SWEEP_SHARE;
+        if !crowded && now.since_ms(self.swept_at) < SWEEP_EVERY_MS {
+            return;
+        }
+        self.added = 0;
+        self.swept_at = now;
+        self.sweep(engine, now, out);
+    }
+
+    /// Drops what can never matter again, and, where too many accounts have learned
+    /// nothing, the longest untouched of those (RULES.md 15).
+    fn sweep(&mut self, engine: &Engine, now: Timestamp, out: &mut Outputs) {
+        let settings = engine.settings();
+        let mut spent = Vec::new();
+        let mut unlearned: Vec<u32> = Vec::new();
+        for account in &self.accounts {
+            let idle = account.rest.as_ref().is_some_and(|rest| {
+                rest.case.as_ref().is_some_and(|case| case.is_over(now))
+                    || rest.rules.iter().any(|state| {
+                        engine
+                            .rules()
+                            .rules()
+                            .iter()
+                            .find(|rule| rule.key == state.key)
+                            .is_some_and(|rule| detect::is_spent(rule, state, settings, now))
+                    })
+            });
+            if idle || (account.rest.is_none() && !account.has_learned()) {
+                spent.push(account.key);
+            } else if !account.has_learned() {
+                unlearned.push(account.touched_min);
+            }
+        }
+        for key in spent {
+            self.clear_spent(engine, key, now, out);
+        }
+        if unlearned.len() > settings.max_unlearned {
+            let excess = unlearned.len() - settings.max_unlearned;
+            let (_, last, _) = unlearned.select_nth_unstable(excess.saturating_sub(1));
+            let last = *last;
+            let mut victims: Vec<StateKey> = self
+                .accounts
+                .iter()
+                .filter(|account| !account.has_learned() && account.touched_min <= last)
+                .map(|account| account.key)
+                .collect();
+            // The same minute may hold more than must go; which of them goes must not
+            // depend on where the map put them.
+            victims.sort_unstable_by_key(|key| {
+                (
+                    self.get(*key).map_or(0, |account| account.touched_min),
+                    *key,
+                )
+            });
+            victims.truncate(excess);
+            for key in victims {
+                self.remove(key);
+                out.changed.push(key);
+                out.counts.evicted += 1;
+            }
+        }
+    }
+
+    fn clear_spent(&mut self, engine: &Engine, key: StateKey, now: Timestamp, out: &mut Outputs) {
+        let settings = engine.settings();
+        self.update(key, true, now, |account| {
+            if let Some(rest) = account.rest.as_mut() {
+                for state in &mut rest.rules {
+                    let rule = engine.rules().rules().iter().find(|r| r.key == state.key);
+                    if rule.is_some_and(|rule| detect::is_spent(rule, state, settings, now)) {
+                        state.entries.clear();
+                        state.last_acted = Timestamp(0);
+                    }
+                }
+            }
+            true
+        });
+        let empty = self
+            .get(key)
+            .is_some_and(|account| account.rest.is_none() && !account.has_learned());
+        if empty {
+            self.remove(key);
+        }
+        out.changed.push(key);
+    }
+}
+
+/// The key is a keyed hash already.
+fn hash(key: StateKey) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&key.0[..8]);
+    u64::from_ne_bytes(first)
+}
+
+fn minutes(now: Timestamp) -> u32 {
+    u32::try_from(now.0.div_euclid(MINUTE_MS)).unwrap_or(0)
+}
+
+fn pointers(account: &Account) -> Pointers {
+    match account.case() {
+        None => Pointers::default(),
+        Some(case) => Pointers {
+            case: Some(case.id.clone()),
+            open: case.state.is_open(),
+            deadline: case.lock_until.filter(|_| case.state.is_open()),
+        },
+    }
+}

@@ -1,0 +1,227 @@
+//! Tests of one event's fields.
+//!
+//! A test on an absent field is false, save `exists: false` and `not` (RULES.md 9).
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::net::IpAddr;
+
+use globset::GlobMatcher;
+use ipnet::IpNet;
+use regex::Regex;
+
+use crate::enrich::iplist::ListId;
+use crate::enrich::{CountryLookup, Facts};
+use crate::event::{Country, Event, FieldValue, Timestamp, canonical_ip};
+
+use super::Field;
+
+/// Every line must hold.
+#[derive(Debug, Default)]
+pub struct Condition {
+    pub lines: Vec<(Field, Test)>,
+}
+
+/// What one field must be.
+#[derive(Debug)]
+pub enum Test {
+    Is(Scalar),
+    AnyOf(Vec<Test>),
+    AllOf(Vec<Test>),
+    InList(ListId),
+    NotInList(ListId),
+    Cidr(Vec<IpNet>),
+    Glob(GlobMatcher),
+    Regex(Regex),
+    Exists(bool),
+    Not(Box<Test>),
+}
+
+/// A value as a rule file writes it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scalar {
+    Text(String),
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+}
+
+/// An event together with what its address tells, looked up at most once.
+pub struct Enriched<'e> {
+    pub event: &'e Event<'e>,
+    /// Event time after RULES.md 2.
+    pub time: Timestamp,
+    pub facts: &'e Facts,
+    country: OnceCell<CountryLookup>,
+}
+
+/// The value of a field of an event.
+enum Got<'a> {
+    Text(&'a str),
+    Ip(IpAddr),
+    Country(Country),
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+}
+
+impl<'e> Enriched<'e> {
+    pub fn new(event: &'e Event<'e>, time: Timestamp, facts: &'e Facts) -> Self {
+        Enriched {
+            event,
+            time,
+            facts,
+            country: OnceCell::new(),
+        }
+    }
+
+    /// The event's own country, which wins over any address, else the address's.
+    pub fn country_lookup(&self) -> CountryLookup {
+        *self
+            .country
+            .get_or_init(|| match (self.event.country, self.event.ip) {
+                (Some(country), _) => CountryLookup::Found(country),
+                (None, Some(ip)) => self.facts.country(ip),
+                (None, None) => CountryLookup::NotFound,
+            })
+    }
+
+    /// A real country, or nothing (RULES.md 8).
+    pub fn country(&self) -> Option<Country> {
+        self.country_lookup().country()
+    }
+
+    /// Whether the country was looked up for this event, and what came of it; for metrics.
+    pub fn looked_up(&self) -> Option<CountryLookup> {
+        match self.event.country {
+            None => self.country.get().copied(),
+            Some(_) => None,
+        }
+    }
+
+    fn get(&self, field: Field) -> Option<Got<'_>> {
+        let event = self.event;
+        let text = |value: &'e Option<Cow<'e, str>>| value.as_deref().map(Got::Text);
+        match field {
+            Field::Id => Some(Got::Text(&event.id)),
+            Field::Type => Some(Got::Text(event.kind.as_str())),
+            Field::Account => text(&event.account),
+            Field::Outcome => event.outcome.map(|o| Got::Text(o.as_str())),
+            Field::Ip => event.ip.map(Got::Ip),
+            Field::Method => text(&event.method),
+            Field::Reason => text(&event.reason),
+            Field::User => text(&event.user),
+            Field::Repeat => event.repeat.map(Got::Bool),
+            Field::Actor => text(&event.actor),
+            Field::Role => text(&event.role),
+            Field::Email => text(&event.email),
+            Field::EmailVerified => event.email_verified.map(Got::Bool),
+            Field::PreviousEmail => text(&event.previous_email),
+            Field::Case => text(&event.case),
+            Field::Locale => text(&event.locale),
+            Field::UserAgent => text(&event.user_agent),
+            Field::Session => text(&event.session),
+            Field::Country => self.country().map(Got::Country),
+            Field::Extra(id) => {
+                let (_, value) = event.extra.iter().find(|(at, _)| *at == id)?;
+                Some(match value {
+                    FieldValue::Text(text) => Got::Text(text),
+                    FieldValue::Bool(value) => Got::Bool(*value),
+                    FieldValue::Integer(value) => Got::Integer(*value),
+                    FieldValue::Float(value) => Got::Float(*value),
+                })
+            }
+        }
+    }
+
+    /// The field's value as the bytes by which values are told apart; `None` where absent.
+    pub fn value_bytes(&self, field: Field) -> Option<Cow<'_, [u8]>> {
+        Some(match self.get(field)? {
+            Got::Text(text) => Cow::Borrowed(text.as_bytes()),
+            Got::Ip(IpAddr::V4(ip)) => Cow::Owned(ip.octets().to_vec()),
+            Got::Ip(IpAddr::V6(ip)) => Cow::Owned(ip.octets().to_vec()),
+            Got::Country(country) => Cow::Owned(country.to_bytes().to_vec()),
+            Got::Bool(value) => Cow::Owned(vec![u8::from(value)]),
+            Got::Integer(value) => Cow::Owned(value.to_be_bytes().to_vec()),
+            Got::Float(value) => Cow::Owned(value.to_bits().to_be_bytes().to_vec()),
+        })
+    }
+}
+
+impl Condition {
+    /// Whether every line holds.
+    pub fn holds(&self, event: &Enriched<'_>) -> bool {
+        self.lines
+            .iter()
+            .all(|(field, test)| test.holds(event.get(*field).as_ref(), event))
+    }
+
+    /// Whether some line is about `field`.
+    pub fn looks_at(&self, field: Field) -> bool {
+        self.lines.iter().any(|(at, _)| *at == field)
+    }
+}
+
+impl Test {
+    fn holds(&self, got: Option<&Got<'_>>, event: &Enriched<'_>) -> bool {
+        match (self, got) {
+            (Test::Exists(wanted), got) => got.is_some() == *wanted,
+            (Test::Not(test), got) => !test.holds(got, event),
+            (Test::AnyOf(tests), got) => tests.iter().any(|test| test.holds(got, event)),
+            (Test::AllOf(tests), got) => tests.iter().all(|test| test.holds(got, event)),
+            (_, None) => false,
+            (Test::Is(scalar), Some(got)) => is(scalar, got),
+            (Test::InList(list), Some(Got::Ip(ip))) => event.facts.lists.contains(*list, *ip),
+            (Test::NotInList(list), Some(Got::Ip(ip))) => !event.facts.lists.contains(*list, *ip),
+            (Test::Cidr(networks), Some(Got::Ip(ip))) => {
+                networks.iter().any(|network| network.contains(ip))
+            }
+            (Test::Glob(glob), Some(got)) => with_text(got, |text| glob.is_match(text)),
+            (Test::Regex(regex), Some(got)) => with_text(got, |text| regex.is_match(text)),
+            (Test::InList(_) | Test::NotInList(_) | Test::Cidr(_), _) => false,
+        }
+    }
+
+    /// The test's answer for a field whose text is known while compiling (`type`,
+    /// `outcome`).
+    pub fn holds_for_text(&self, text: Option<&str>) -> bool {
+        let got = text.map(Got::Text);
+        match (self, &got) {
+            (Test::Exists(wanted), got) => got.is_some() == *wanted,
+            (Test::Not(test), _) => !test.holds_for_text(text),
+            (Test::AnyOf(tests), _) => tests.iter().any(|test| test.holds_for_text(text)),
+            (Test::AllOf(tests), _) => tests.iter().all(|test| test.holds_for_text(text)),
+            (Test::Is(scalar), Some(got)) => is(scalar, got),
+            (Test::Glob(glob), Some(got)) => with_text(got, |text| glob.is_match(text)),
+            (Test::Regex(regex), Some(got)) => with_text(got, |text| regex.is_match(text)),
+            _ => false,
+        }
+    }
+}
+
+fn is(wanted: &Scalar, got: &Got<'_>) -> bool {
+    match (wanted, got) {
+        (Scalar::Text(wanted), Got::Text(got)) => wanted == got,
+        (Scalar::Text(wanted), Got::Country(got)) => wanted.eq_ignore_ascii_case(got.as_str()),
+        (Scalar::Text(wanted), Got::Ip(got)) => wanted
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| canonical_ip(ip) == *got),
+        (Scalar::Bool(wanted), Got::Bool(got)) => wanted == got,
+        (Scalar::Integer(wanted), Got::Integer(got)) => wanted == got,
+        (Scalar::Integer(wanted), Got::Float(got)) => *wanted as f64 == *got,
+        (Scalar::Float(wanted), Got::Float(got)) => wanted == got,
+        (Scalar::Float(wanted), Got::Integer(got)) => *wanted == *got as f64,
+        _ => false,
+    }
+}
+
+fn with_text(got: &Got<'_>, test: impl Fn(&str) -> bool) -> bool {
+    match got {
+        Got::Text(text) => test(text),
+        Got::Country(country) => test(country.as_str()),
+        Got::Ip(ip) => test(&ip.to_string()),
+        Got::Bool(value) => test(if *value { "true" } else { "false" }),
+        Got::Integer(value) => test(&value.to_string()),
+        Got::Float(value) => test(&value.to_string()),
+    }
+}
