@@ -80,6 +80,7 @@ impl Context {
             act_within_ms: ms(config.engine.act_within),
             link_valid_ms: ms(config.web.link_valid),
             partitions: self.partitions,
+            max_unlearned: Settings::MAX_UNLEARNED,
             state_key: config.keys.state,
             answer_keys: Some(mac_keys(&config.keys.answer)),
         };
