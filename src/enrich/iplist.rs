@@ -1,8 +1,8 @@
 //! Lists of addresses and networks that rules ask about by name (`lists.yaml`).
 //!
-//! Owns their contents and knows which of them could not be loaded: such a list has no id,
-//! so that a rule that needs it does not apply, in either sense of its test. Reading files
-//! is the shell's; [`parse`] reads their text.
+//! Owns their contents and knows which of them could not be loaded: a rule that needs a
+//! missing list does not apply, in either sense of its test. Reading files is the shell's;
+//! [`parse`] reads their text.
 
 pub mod parse;
 
@@ -70,21 +70,10 @@ impl Lists {
         ))
     }
 
-    /// The list called `name`; `None` where there is none, or it could not be loaded.
+    /// The list called `name`, loaded or not.
     pub fn id(&self, name: &str) -> Option<ListId> {
-        let loaded = |list: &List| list.name == name && list.content.is_some();
-        let at = self.lists.iter().position(loaded)?;
+        let at = self.lists.iter().position(|list| list.name == name)?;
         u16::try_from(at).ok().map(ListId)
-    }
-
-    /// Whether lists.yaml names it, loaded or not.
-    pub fn is_declared(&self, name: &str) -> bool {
-        self.declared().any(|declared| declared == name)
-    }
-
-    /// The names in lists.yaml.
-    pub fn declared(&self) -> impl Iterator<Item = &str> {
-        self.lists.iter().map(|list| list.name.as_str())
     }
 
     /// Every list, in the order of `lists.yaml`.
@@ -92,12 +81,25 @@ impl Lists {
         self.lists.iter()
     }
 
-    /// Whether `ip` stands in the list, by itself or in a network.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.lists.iter().map(|list| list.name.as_str())
+    }
+
+    /// Whether the list could be loaded. Where it could not, a test on it means nothing,
+    /// `not_in_list` included.
+    pub fn is_available(&self, list: ListId) -> bool {
+        self.content(list).is_some()
+    }
+
+    /// Whether `ip` stands in the list, by itself or in a network; false where the list
+    /// could not be loaded.
     pub fn contains(&self, list: ListId, ip: IpAddr) -> bool {
-        self.lists
-            .get(usize::from(list.0))
-            .and_then(|list| list.content.as_ref())
+        self.content(list)
             .is_some_and(|content| content.addresses.contains(ip))
+    }
+
+    fn content(&self, list: ListId) -> Option<&Content> {
+        self.lists.get(usize::from(list.0))?.content.as_ref()
     }
 }
 
