@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod generate;
+pub mod replay;
 pub mod run;
 pub mod send;
 mod status;
@@ -35,6 +36,8 @@ pub struct Cli {
 pub enum Command {
     /// Read configuration, rules, lists and database, and say every mistake
     Check(check::Args),
+    /// Put recorded events through the rules, and say what would have been decided
+    Replay(replay::Args),
     /// Write labelled synthetic login traffic
     Generate(generate::Args),
     /// Run the service
@@ -53,6 +56,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Command::Check(args) => check::run(args),
+            Command::Replay(args) => replay::run(args),
             Command::Generate(args) => generate::run(args),
             Command::Run(args) => run::run(args),
             Command::Send(args) => send::run(args),

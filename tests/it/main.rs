@@ -14,6 +14,7 @@
 mod config;
 mod facts;
 mod meaning;
+mod model;
 mod support;
 
 mod services;
