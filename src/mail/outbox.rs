@@ -93,10 +93,7 @@ impl Outbox {
     ///
     /// # Errors
     /// Where librdkafka refuses the settings or the system has no thread to give.
-    pub fn open(
-        kafka: &config::Kafka,
-        topics: &config::Topics,
-    ) -> Result<Outbox, OutboxError> {
+    pub fn open(kafka: &config::Kafka, topics: &config::Topics) -> Result<Outbox, OutboxError> {
         let (sender, events) = mpsc::channel(64);
         let shared = Arc::new(Shared::default());
         let consumer: BaseConsumer<Rebalancing> = client_config(kafka)
@@ -182,7 +179,11 @@ impl ConsumerContext for Rebalancing {
         let Rebalance::Revoke(partitions) = rebalance else {
             return;
         };
-        let partitions: Vec<i32> = partitions.elements().iter().map(|e| e.partition()).collect();
+        let partitions: Vec<i32> = partitions
+            .elements()
+            .iter()
+            .map(|e| e.partition())
+            .collect();
         if partitions.is_empty() {
             return;
         }
@@ -215,12 +216,7 @@ impl ConsumerContext for Rebalancing {
     }
 }
 
-fn commit(
-    consumer: &BaseConsumer<Rebalancing>,
-    topic: &str,
-    shared: &Shared,
-    mode: CommitMode,
-) {
+fn commit(consumer: &BaseConsumer<Rebalancing>, topic: &str, shared: &Shared, mode: CommitMode) {
     let positions = std::mem::take(
         &mut *shared
             .positions
@@ -294,12 +290,7 @@ impl Reader {
                 break;
             }
             self.pause_or_resume();
-            commit(
-                &self.consumer,
-                &self.topic,
-                &self.shared,
-                CommitMode::Async,
-            );
+            commit(&self.consumer, &self.topic, &self.shared, CommitMode::Async);
         }
         commit(&self.consumer, &self.topic, &self.shared, CommitMode::Sync);
     }

@@ -12,6 +12,7 @@
 )]
 
 mod facts;
+mod meaning;
 mod support;
 
 mod services;
