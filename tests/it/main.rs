@@ -4,7 +4,9 @@
 //! them (`make services` installs them) and are skipped with a printed line elsewhere;
 //! with `DOORWARD_REQUIRE_SERVICES=1` a missing one is a failure.
 
+mod check;
 mod config;
+mod document;
 mod facts;
 mod support;
 
