@@ -70,7 +70,15 @@ impl Command {
 /// # Errors
 /// With status [`Status::Usage`] and every mistake in the text, each with its line.
 pub fn load_config(path: &Path) -> anyhow::Result<Config> {
-    config::written::load(path).map_err(|found| refused(&found))
+    let (config, found) = config::written::read(path, &|name| std::env::var(name).ok());
+    let Some(config) = config else {
+        return Err(refused(&found));
+    };
+    if !found.found.is_empty() {
+        let color = std::io::stderr().is_terminal();
+        eprintln!("{}\n", document::render_all(&found, color));
+    }
+    Ok(config)
 }
 
 /// The error of a command that will not start because of `found`.

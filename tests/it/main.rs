@@ -11,7 +11,9 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+mod check;
 mod config;
+mod document;
 mod facts;
 mod meaning;
 mod model;
