@@ -5,8 +5,10 @@
 //! with `DOORWARD_REQUIRE_SERVICES=1` a missing one is a failure.
 
 mod facts;
+mod owner;
 mod support;
 
 mod services;
 mod tidy;
 mod watch;
+mod web;
