@@ -8,6 +8,7 @@ mod facts;
 mod owner;
 mod support;
 
+mod mail;
 mod services;
 mod tidy;
 mod watch;
