@@ -33,6 +33,7 @@ pub mod config;
 pub mod facts;
 pub mod logging;
 pub mod metrics;
+pub mod topics;
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
