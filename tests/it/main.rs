@@ -17,8 +17,11 @@ mod document;
 mod facts;
 mod meaning;
 mod model;
+mod owner;
 mod support;
 
+mod mail;
 mod services;
 mod tidy;
 mod watch;
+mod web;
