@@ -6,6 +6,7 @@
 
 mod config;
 mod facts;
+mod kafka;
 mod support;
 
 mod services;
