@@ -18,6 +18,7 @@ mod facts;
 mod meaning;
 mod model;
 mod owner;
+mod kafka;
 mod support;
 
 mod mail;
