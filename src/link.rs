@@ -162,9 +162,7 @@ impl LinkKeys {
             .keys
             .iter()
             .filter(|(id, _)| *id == footer.kid)
-            .find_map(|(_, key)| {
-                LocalToken::decrypt(key, &untrusted, None, Some(PURPOSE)).ok()
-            })
+            .find_map(|(_, key)| LocalToken::decrypt(key, &untrusted, None, Some(PURPOSE)).ok())
             .ok_or(LinkError::Forged)?;
         // Sealed by us: what does not parse here was sealed by another version of us.
         let sealed: Sealed =

@@ -171,7 +171,11 @@ impl Mailer {
                 in_flight.push(pending.place);
                 sending.push(sender.attempt(pending));
             }
-            departing.retain(|d| in_flight.iter().any(|p| d.partitions.contains(&p.partition)));
+            departing.retain(|d| {
+                in_flight
+                    .iter()
+                    .any(|p| d.partitions.contains(&p.partition))
+            });
             outbox.set_full(queue.waiting() >= MAX_WAITING);
             outbox.commit(queue.positions());
             sender.count_waiting(queue.waiting() + sending.len());
@@ -339,13 +343,11 @@ impl Sender {
                     why,
                     "mail not accepted yet"
                 );
-                let wait_ms = self
-                    .schedule
-                    .wait_ms(pending.attempts, &pending.record.id);
+                let wait_ms = self.schedule.wait_ms(pending.attempts, &pending.record.id);
                 let now = wall_clock();
-                let end = pending.queued.plus_ms(
-                    i64::try_from(self.retry_for.as_millis()).unwrap_or(i64::MAX),
-                );
+                let end = pending
+                    .queued
+                    .plus_ms(i64::try_from(self.retry_for.as_millis()).unwrap_or(i64::MAX));
                 if now.plus_ms(wait_ms) > end {
                     return self.give_up(&pending, &why).await;
                 }

@@ -67,16 +67,16 @@ mod tests {
 
     #[test]
     fn line_breaks_and_controls_become_one_blank() {
-        assert_eq!(
-            line("a\r\nBcc: x\t\u{0}\u{2028}y\u{85}", 80),
-            "a Bcc: x y"
-        );
+        assert_eq!(line("a\r\nBcc: x\t\u{0}\u{2028}y\u{85}", 80), "a Bcc: x y");
         assert_eq!(line("\n\n a \n", 80), "a");
     }
 
     #[test]
     fn hidden_and_direction_changing_characters_disappear() {
-        assert_eq!(line("a\u{202E}b\u{2066}c\u{200B}d\u{FEFF}e\u{E0041}", 80), "abcde");
+        assert_eq!(
+            line("a\u{202E}b\u{2066}c\u{200B}d\u{FEFF}e\u{E0041}", 80),
+            "abcde"
+        );
     }
 
     #[test]

@@ -32,6 +32,8 @@ use crate::record::MailRecord;
 const MAX_DONE: usize = 2_000_000;
 /// Longest wait for mails that are being sent when their partition goes.
 const REVOKE_PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for the last commit and the farewell to the group.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 
 /// What the thread tells the mailer, in the order of the log.
@@ -93,10 +95,7 @@ impl Outbox {
     ///
     /// # Errors
     /// Where librdkafka refuses the settings or the system has no thread to give.
-    pub fn open(
-        kafka: &config::Kafka,
-        topics: &config::Topics,
-    ) -> Result<Outbox, OutboxError> {
+    pub fn open(kafka: &config::Kafka, topics: &config::Topics) -> Result<Outbox, OutboxError> {
         let (sender, events) = mpsc::channel(64);
         let shared = Arc::new(Shared::default());
         let consumer: BaseConsumer<Rebalancing> = client_config(kafka)
@@ -160,9 +159,11 @@ impl Outbox {
         self.shared.stop.store(true, Ordering::Relaxed);
         // Nobody answers a revocation any more; a closed channel says so at once.
         drop(self.events);
-        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            warn!("the outbox thread ended badly");
+        let joined = tokio::task::spawn_blocking(move || self.thread.join());
+        match tokio::time::timeout(CLOSE_PATIENCE, joined).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(_) => warn!("the outbox thread ended by a panic"),
+            Err(_) => warn!("Kafka did not let the mailer leave its group in time"),
         }
     }
 }
@@ -182,7 +183,11 @@ impl ConsumerContext for Rebalancing {
         let Rebalance::Revoke(partitions) = rebalance else {
             return;
         };
-        let partitions: Vec<i32> = partitions.elements().iter().map(|e| e.partition()).collect();
+        let partitions: Vec<i32> = partitions
+            .elements()
+            .iter()
+            .map(|e| e.partition())
+            .collect();
         if partitions.is_empty() {
             return;
         }
@@ -215,12 +220,7 @@ impl ConsumerContext for Rebalancing {
     }
 }
 
-fn commit(
-    consumer: &BaseConsumer<Rebalancing>,
-    topic: &str,
-    shared: &Shared,
-    mode: CommitMode,
-) {
+fn commit(consumer: &BaseConsumer<Rebalancing>, topic: &str, shared: &Shared, mode: CommitMode) {
     let positions = std::mem::take(
         &mut *shared
             .positions
@@ -294,12 +294,7 @@ impl Reader {
                 break;
             }
             self.pause_or_resume();
-            commit(
-                &self.consumer,
-                &self.topic,
-                &self.shared,
-                CommitMode::Async,
-            );
+            commit(&self.consumer, &self.topic, &self.shared, CommitMode::Async);
         }
         commit(&self.consumer, &self.topic, &self.shared, CommitMode::Sync);
     }

@@ -73,10 +73,8 @@ impl Transport {
                     .idle_timeout(Duration::from_secs(30)),
             );
         if let Some((user, password)) = &mail.login {
-            builder = builder.credentials(Credentials::new(
-                user.clone(),
-                password.expose().to_owned(),
-            ));
+            builder =
+                builder.credentials(Credentials::new(user.clone(), password.expose().to_owned()));
         }
         Ok(Transport::Smtp(builder.build()))
     }
@@ -143,12 +141,9 @@ fn pem_blocks(pem: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// the settings or the server are wrong, which somebody will mend.
 fn judge(error: &lettre::transport::smtp::Error) -> SendError {
     let detail = without_addresses(&describe(error));
-    let about_us = error.status().is_some_and(|code| {
-        matches!(
-            u16::from(code),
-            500..=504 | 521 | 530 | 534 | 535 | 538
-        )
-    });
+    let about_us = error
+        .status()
+        .is_some_and(|code| matches!(u16::from(code), 500..=504 | 521 | 530 | 534 | 535 | 538));
     if error.is_permanent() && !about_us {
         SendError::Never(detail)
     } else {
@@ -176,7 +171,13 @@ fn describe(error: &dyn std::error::Error) -> String {
 fn without_addresses(text: &str) -> String {
     let words: Vec<&str> = text
         .split_whitespace()
-        .map(|word| if word.contains('@') { "<address>" } else { word })
+        .map(|word| {
+            if word.contains('@') {
+                "<address>"
+            } else {
+                word
+            }
+        })
         .collect();
     crate::locale::clean::line(&words.join(" "), MAX_DETAIL)
 }

@@ -8,4 +8,5 @@ mod facts;
 mod support;
 
 mod services;
+mod tidy;
 mod watch;
