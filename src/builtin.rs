@@ -7,6 +7,22 @@ static GEOIP: &[u8] = include_bytes!("../geoip/iptoasn-country.mmdb");
 
 /// The files of `rules/` that doorward reads, by their path in it.
 const RULES: &[(&str, &str)] = &[
+    (
+        "failed-logins-many-ips.rule.yaml",
+        include_str!("../rules/failed-logins-many-ips.rule.yaml"),
+    ),
+    (
+        "first-seen-country.rule.yaml",
+        include_str!("../rules/first-seen-country.rule.yaml"),
+    ),
+    (
+        "reset-from-malicious-ip.rule.yaml",
+        include_str!("../rules/reset-from-malicious-ip.rule.yaml"),
+    ),
+    (
+        "two-factor-failure-streak.rule.yaml",
+        include_str!("../rules/two-factor-failure-streak.rule.yaml"),
+    ),
     ("lists.yaml", include_str!("../rules/lists.yaml")),
     (
         "lists/malicious_ips.txt",

@@ -6,12 +6,14 @@
 //! values mean is the caller's business.
 
 mod render;
+mod toml;
 mod yaml;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 pub use render::{render, render_all};
+pub use toml::parse_toml;
 pub use yaml::parse_yaml;
 
 /// A file's name, as messages show it, and its text.
@@ -194,10 +196,7 @@ impl<'a> Fields<'a> {
                 found.error(
                     file,
                     node.span.clone(),
-                    format!(
-                        "{what} must be a block of `name: value` fields, not {}",
-                        other.kind()
-                    ),
+                    format!("{what} must be a block of fields, not {}", other.kind()),
                     None,
                 );
                 None
@@ -215,7 +214,9 @@ impl<'a> Fields<'a> {
 
     /// The field's value; null counts as absent.
     pub fn optional(&mut self, name: &'static str) -> Option<&'a Node> {
-        self.asked.push(name);
+        if !self.asked.contains(&name) {
+            self.asked.push(name);
+        }
         self.entries
             .iter()
             .find(|(key, _)| key.name == name)
@@ -385,6 +386,11 @@ impl<'a> Fields<'a> {
             format!("`{name}` must be {wanted}, not {}", got.kind()),
             help,
         );
+    }
+
+    /// The names asked for so far.
+    pub fn asked(&self) -> &[&'static str] {
+        &self.asked
     }
 
     /// Every field that was never asked for, in file order, for maps with free names.

@@ -34,6 +34,7 @@ pub mod demo;
 pub mod facts;
 pub mod logging;
 pub mod metrics;
+pub mod topics;
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

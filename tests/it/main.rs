@@ -4,6 +4,7 @@
 //! them (`make services` installs them) and are skipped with a printed line elsewhere;
 //! with `DOORWARD_REQUIRE_SERVICES=1` a missing one is a failure.
 
+mod config;
 mod facts;
 mod support;
 
