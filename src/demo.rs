@@ -24,19 +24,28 @@ pub mod watch;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rdkafka::producer::{DefaultProducerContext, ThreadedProducer};
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc, watch as signal};
+use tokio::runtime::Runtime;
+use tokio::sync::{broadcast, watch as signal};
 
+use crate::app::{self, Service};
+use crate::cli::{OrStatus as _, Status};
 use crate::config::Config;
+use crate::document::Diagnostics;
 use crate::enrich::Facts;
-use crate::facts;
+use crate::facts::{self, Folder};
+use crate::mail::RetrySchedule;
 use crate::mail::transport::{Mailbox, Transport};
-use crate::publish::client_config;
+use crate::metrics::Metrics;
+use crate::publish::{Publisher, client_config};
+use crate::rules::RuleSet;
+use crate::web;
+use crate::web::cases::{CaseReader, Cases};
 
 use actor::{Orders, Pace};
 use board::Board;
@@ -53,7 +62,7 @@ pub const DEFAULT_ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8088);
 /// Accounts of the login pipeline.
 const ACCOUNTS: usize = 320;
-/// Partitions of the topics on the embedded broker.
+/// Partitions of the topics.
 const PARTITIONS: i32 = 4;
 /// Records that watchers may lag behind.
 const SEEN_BACKLOG: usize = 8192;
@@ -85,7 +94,14 @@ impl Pace {
     };
 }
 
-/// A running demo.
+/// What ended, and how.
+enum Ended {
+    Service(Box<Service>, anyhow::Result<()>),
+    Part(&'static str, anyhow::Result<()>),
+}
+
+/// A running demo. It keeps threads of its own, so it is started and ended where blocking
+/// is allowed.
 pub struct Demo {
     address: SocketAddr,
     origin: Arc<str>,
@@ -93,10 +109,14 @@ pub struct Demo {
     seen: broadcast::Sender<Arc<Seen>>,
     stop: signal::Sender<bool>,
     stop_watching: Arc<AtomicBool>,
-    service: crate::app::Service,
-    server: tokio::task::JoinHandle<std::io::Result<()>>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
-    threads: Vec<JoinHandle<anyhow::Result<()>>>,
+    /// `None` while something waits for it to end.
+    service: Option<Service>,
+    cases: CaseReader,
+    runtime: Runtime,
+    /// Parts that tell when they end.
+    parts: usize,
+    ended: Receiver<Ended>,
+    teller: Sender<Ended>,
     /// Last, so that every client is gone before it.
     _broker: Option<EmbeddedBroker>,
 }
@@ -106,59 +126,109 @@ impl Demo {
     ///
     /// # Errors
     /// Where the address is taken, or the named broker cannot be reached.
-    pub async fn start(options: Options) -> anyhow::Result<Demo> {
-        let listener = listen(options.http).await?;
+    pub fn start(options: Options) -> anyhow::Result<Demo> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("demo")
+            .enable_all()
+            .build()
+            .context("the threads of the console cannot be started")?;
+        let listener = runtime.block_on(listen(options.http))?;
         let address = listener.local_addr().context("the console has no address")?;
         let origin: Arc<str> = format!("http://{}", reachable(address)).into();
 
-        let broker = match options.brokers {
+        let broker = match &options.brokers {
             None => Some(EmbeddedBroker::start()?),
             Some(_) => None,
         };
-        let brokers = match (&options.brokers, &broker) {
-            (Some(brokers), _) => brokers.clone(),
-            (None, Some(broker)) => broker.address()?,
-            (None, None) => String::new(),
+        let brokers = match (&broker, options.brokers) {
+            (Some(broker), _) => broker.address()?,
+            (None, brokers) => brokers.unwrap_or_default(),
         };
         let config = settings::config(&brokers, broker.is_some(), &origin)?;
-        settings::create_topics(&config, broker.as_ref(), PARTITIONS).await?;
+        settings::create_topics(&config, broker.as_ref(), PARTITIONS)?;
+        let (rules, facts) = load_rules(&config)?;
 
-        let facts = facts::load(&config.geoip, None)
-            .map_err(|found| crate::cli::refused(&found))?
-            .facts;
         let (seen, _) = broadcast::channel(SEEN_BACKLOG);
         let (stop, stopped) = signal::channel(false);
-        let (orders, pipeline) = pipeline(&config, &facts, options.pace, &seen)?;
+        let (teller, ended) = mpsc::channel();
         let stop_watching = Arc::new(AtomicBool::new(false));
-        let watcher = watcher(&config, facts, &seen, &stop_watching)?;
+        // The console names countries by a look-up of its own.
+        let watch_facts = load_rules(&config)?.1.facts;
+        let orders = pipeline(&config, &watch_facts, options.pace, &seen, &teller)?;
+        watcher(&config, watch_facts, &seen, &stop_watching, &teller)?;
 
+        let titles = rules
+            .rules()
+            .iter()
+            .map(|rule| (rule.id.to_string(), rule.title.to_string()))
+            .collect();
         let mailbox = Mailbox::new();
-        let postman = tokio::spawn(deliver(mailbox.clone(), seen.clone(), stopped.clone()));
-        let service = crate::app::Service::start(config, Transport::Mailbox(mailbox)).await?;
+        let (pages, cases) = owner_pages(&config)?;
+        let service = Service::start(app::Parts {
+            config,
+            rules: Arc::new(rules),
+            facts,
+            transport: Transport::Mailbox(mailbox.clone()),
+            schedule: RetrySchedule::default(),
+        })?;
 
-        let board = Board::new(ACCOUNTS, service.rule_titles());
-        let (asks, asked) = mpsc::channel(64);
-        let stage = tokio::spawn(stage::run(board, seen.subscribe(), asked, stopped.clone()));
-        let kind = if broker.is_some() { BrokerKind::Embedded } else { BrokerKind::Real };
+        let (asks, asked) = tokio::sync::mpsc::channel(64);
+        let kind = match broker {
+            Some(_) => BrokerKind::Embedded,
+            None => BrokerKind::Real,
+        };
         let console = Console::new(asks, orders.clone(), Arc::clone(&origin), kind);
-        let routes = page::router(console).merge(service.owner_pages());
-        let mut end = stopped;
-        let server = axum::serve(listener, routes).with_graceful_shutdown(async move {
-            let _ = end.wait_for(|stop| *stop).await;
-        });
-        Ok(Demo {
+        let mut demo = Demo {
             address,
             origin,
             orders,
             seen,
             stop,
             stop_watching,
-            service,
-            server: tokio::spawn(async move { server.await }),
-            tasks: vec![postman, stage],
-            threads: vec![pipeline, watcher],
+            service: Some(service),
+            cases,
+            runtime,
+            parts: 2,
+            ended,
+            teller,
             _broker: broker,
-        })
+        };
+        let board = Board::new(ACCOUNTS, titles);
+        let stage = stage::run(board, demo.seen.subscribe(), asked, stopped.clone());
+        demo.spawn("console's board", async move {
+            stage.await;
+            Ok(())
+        });
+        let postman = deliver(mailbox, demo.seen.clone(), stopped.clone());
+        demo.spawn("mailbox", async move {
+            postman.await;
+            Ok(())
+        });
+        let routes = page::router(console).merge(pages);
+        demo.spawn("console", async move {
+            let mut end = stopped;
+            let shutdown = async move {
+                let _ = end.wait_for(|stop| *stop).await;
+            };
+            let served = axum::serve(listener, routes).with_graceful_shutdown(shutdown).await;
+            served.context("the console cannot serve")
+        });
+        Ok(demo)
+    }
+
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        part: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        let teller = self.teller.clone();
+        self.runtime.spawn(async move {
+            let outcome = part.await;
+            // Nobody listens any more only when the demo is gone.
+            let _ = teller.send(Ended::Part(name, outcome));
+        });
+        self.parts += 1;
     }
 
     /// What to open: `http://127.0.0.1:8088`.
@@ -170,76 +240,104 @@ impl Demo {
     ///
     /// # Errors
     /// Where the demo breaks down on the way.
-    pub async fn play_rounds(
+    pub fn play_rounds(
         &self,
         each: impl FnMut(&rounds::Report),
     ) -> anyhow::Result<Vec<rounds::Report>> {
         let visitor = Visitor::new(self.address, &self.origin);
-        rounds::play(&self.orders, self.seen.subscribe(), &visitor, &self.origin, each).await
+        let seen = self.seen.subscribe();
+        self.runtime.block_on(rounds::play(&self.orders, seen, &visitor, &self.origin, each))
     }
 
-    /// Runs until `shutdown`, or until a part of it fails.
+    /// Runs until SIGTERM or SIGINT, then ends everything.
     ///
     /// # Errors
-    /// What failed.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let mut look = tokio::time::interval(Duration::from_millis(500));
-        let mut shutdown = std::pin::pin!(shutdown);
-        loop {
-            tokio::select! {
-                () = &mut shutdown => break,
-                ended = &mut self.server => {
-                    ended.context("the console broke off")?.context("the console cannot serve")?;
-                    break;
-                }
-                // A thread that has ended before it was told to has failed.
-                _ = look.tick() => if self.threads.iter().any(JoinHandle::is_finished) { break },
+    /// What ended by itself, and why.
+    pub fn run(mut self) -> anyhow::Result<()> {
+        let Some(mut service) = self.service.take() else {
+            return Ok(());
+        };
+        let teller = self.teller.clone();
+        let waiter = move || {
+            let outcome = service.wait_for_signal();
+            // Nobody listens any more only when the demo is gone.
+            let _ = teller.send(Ended::Service(Box::new(service), outcome));
+        };
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(waiter)
+            .context("no thread to wait for signals")?;
+        match self.ended.recv().context("nothing is left that could end")? {
+            Ended::Service(service, outcome) => {
+                self.service = Some(*service);
+                outcome.and(self.stop())
+            }
+            Ended::Part(name, outcome) => {
+                outcome.with_context(|| format!("the {name} ended"))?;
+                anyhow::bail!("the {name} ended without being asked to")
             }
         }
-        self.stop().await
     }
 
-    /// Ends everything, within [`GOODBYE`] for each part.
+    /// Ends everything.
     ///
     /// # Errors
-    /// What had failed on the way.
-    pub async fn stop(self) -> anyhow::Result<()> {
+    /// The first part that did not end well.
+    pub fn stop(mut self) -> anyhow::Result<()> {
         self.orders.stop();
         self.stop_watching.store(true, Ordering::Relaxed);
         self.stop.send_replace(true);
-        if !self.server.is_finished() {
-            // Browsers keep connections open; the process does not wait for them long.
-            let _ = tokio::time::timeout(Duration::from_secs(1), self.server).await;
+        let mut outcome = match self.service.take() {
+            Some(service) => service.shutdown(GOODBYE),
+            None => Ok(()),
+        };
+        let deadline = Instant::now() + GOODBYE;
+        for _ in 0..self.parts {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.ended.recv_timeout(left) {
+                Ok(Ended::Part(name, ended)) => {
+                    outcome = outcome.and(ended.with_context(|| format!("the {name} ended")));
+                }
+                Ok(Ended::Service(..)) => {}
+                Err(_) => {
+                    tracing::warn!("a part of the demo does not end in time");
+                    break;
+                }
+            }
         }
-        for task in self.tasks {
-            tokio::time::timeout(GOODBYE, task)
-                .await
-                .context("a part of the demo does not end")?
-                .context("a part of the demo broke off")?;
-        }
-        let threads = self.threads;
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().try_for_each(join));
-        tokio::time::timeout(GOODBYE, joined)
-            .await
-            .context("the demo's threads do not end")?
-            .context("a thread of the demo broke off")??;
-        self.service.stop().await
+        self.cases.stop();
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        outcome
     }
 }
 
-fn join(thread: JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
-    let name = thread.thread().name().unwrap_or_default().to_owned();
-    match thread.join() {
-        Ok(result) => result,
-        Err(_) => anyhow::bail!("the thread {name} panicked"),
+/// The rules, lists and database that are built in.
+fn load_rules(config: &Config) -> anyhow::Result<(RuleSet, facts::Loaded)> {
+    let mut found = Diagnostics::default();
+    let files = Folder(None).rule_files(&mut found);
+    let facts = facts::load(&config.geoip, None).map_err(|found| crate::cli::refused(&found))?;
+    match RuleSet::load(&files, &facts.facts.lists, &mut found) {
+        Some(rules) if !found.has_errors() => Ok((rules, facts)),
+        _ => Err(crate::cli::refused(&found)),
     }
+}
+
+/// The owner's pages under the console's own address, so that one address is all that a
+/// visitor needs; they bring their own, stricter headers.
+fn owner_pages(config: &Config) -> anyhow::Result<(axum::Router, CaseReader)> {
+    let cases = Arc::new(Cases::default());
+    let reader = CaseReader::start(&config.kafka, &config.topics.cases, Arc::clone(&cases))?;
+    let publisher = Publisher::new(&config.kafka, web::ACKNOWLEDGE_WITHIN)?;
+    let parts = web::Parts::new(config, cases, publisher, Arc::new(Metrics::new()))?;
+    Ok((web::router(parts), reader))
 }
 
 async fn listen(wanted: Option<SocketAddr>) -> anyhow::Result<TcpListener> {
     if let Some(address) = wanted {
         return TcpListener::bind(address)
             .await
-            .with_context(|| format!("cannot listen on {address}: choose another with --http"));
+            .with_context(|| format!("cannot listen on {address}: choose another with --http"))
+            .or_status(Status::Usage);
     }
     match TcpListener::bind(DEFAULT_ADDRESS).await {
         Ok(listener) => Ok(listener),
@@ -262,7 +360,8 @@ fn pipeline(
     facts: &Facts,
     pace: Pace,
     seen: &broadcast::Sender<Arc<Seen>>,
-) -> anyhow::Result<(Orders, JoinHandle<anyhow::Result<()>>)> {
+    teller: &Sender<Ended>,
+) -> anyhow::Result<Orders> {
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).context("the system gives no random numbers")?;
     let mut dice = Dice::new(u64::from_le_bytes(seed));
@@ -277,7 +376,7 @@ fn pipeline(
         .set("linger.ms", "0")
         .create()
         .context("no producer for the login pipeline")?;
-    actor::start(actor::Parts {
+    let parts = actor::Parts {
         producer,
         commands: Tail::start(&client, &[&config.topics.commands])?,
         events_topic: config.topics.events.clone(),
@@ -286,7 +385,10 @@ fn pipeline(
         pace,
         dice,
         seen: seen.clone(),
-    })
+    };
+    let (orders, run) = actor::prepare(parts);
+    thread("login pipeline", teller, run)?;
+    Ok(orders)
 }
 
 fn watcher(
@@ -294,15 +396,31 @@ fn watcher(
     facts: Facts,
     seen: &broadcast::Sender<Arc<Seen>>,
     stop: &Arc<AtomicBool>,
-) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+    teller: &Sender<Ended>,
+) -> anyhow::Result<()> {
     let topics = config.topics.clone();
     let names = [&topics.events, &topics.decisions, &topics.commands, &topics.cases];
     let tail = Tail::start(&client_config(&config.kafka), &names.map(String::as_str))?;
     let (seen, stop) = (seen.clone(), Arc::clone(stop));
+    thread("observer", teller, move || watch::run(&tail, &topics, &facts, &seen, &stop))
+}
+
+/// Runs a part that blocks, and tells when it ends.
+fn thread(
+    name: &'static str,
+    teller: &Sender<Ended>,
+    run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let teller = teller.clone();
     std::thread::Builder::new()
-        .name("observer".into())
-        .spawn(move || watch::run(&tail, &topics, &facts, &seen, &stop))
-        .context("no thread for the demo's observer")
+        .name(name.into())
+        .spawn(move || {
+            let outcome = run();
+            // Nobody listens any more only when the demo is gone.
+            let _ = teller.send(Ended::Part(name, outcome));
+        })
+        .with_context(|| format!("no thread for the {name}"))?;
+    Ok(())
 }
 
 /// Makes known every mail that arrives in the mailbox.

@@ -44,32 +44,25 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     crate::logging::init(&settings)
         .map_err(|error| anyhow::anyhow!("RUST_LOG: {error}"))
         .or_status(Status::Usage)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("no threads to run on")?;
-    runtime.block_on(async {
-        if args.once { once(args).await } else { page(args).await }
-    })
+    if args.once { once(args) } else { page(args) }
 }
 
-async fn page(args: Args) -> anyhow::Result<ExitCode> {
-    let demo = start(args, Pace::WATCHED).await?;
-    let shutdown = crate::app::shutdown_signal()?;
+fn page(args: Args) -> anyhow::Result<ExitCode> {
+    let demo = start(args, Pace::WATCHED)?;
     eprintln!("The demo runs until Ctrl-C. Open:");
     println!("{}", demo.origin());
     std::io::stdout().flush().context("stdout is closed")?;
-    demo.run(shutdown).await?;
-    Ok(ExitCode::SUCCESS)
+    demo.run()?;
+    Ok(Status::Done.into())
 }
 
-async fn once(args: Args) -> anyhow::Result<ExitCode> {
+fn once(args: Args) -> anyhow::Result<ExitCode> {
     let started = std::time::Instant::now();
     let http = args.http.or(Some(SocketAddr::from(([127, 0, 0, 1], 0))));
-    let demo = start(Args { http, ..args }, Pace::AT_ONCE).await?;
+    let demo = start(Args { http, ..args }, Pace::AT_ONCE)?;
     eprintln!("Playing every attack, answered once each way…");
-    let reports = demo.play_rounds(|report| eprintln!("  {}", sentence(report))).await;
-    let ended = demo.stop().await;
+    let reports = demo.play_rounds(|report| eprintln!("  {}", sentence(report)));
+    let ended = demo.stop();
     let reports = reports?;
     print(&reports).context("stdout is closed")?;
     ended?;
@@ -80,7 +73,7 @@ async fn once(args: Args) -> anyhow::Result<ExitCode> {
             "All {} rounds: every lock, mail, unlock and secured account was seen ({seconds:.1} s).",
             reports.len()
         );
-        return Ok(ExitCode::SUCCESS);
+        return Ok(Status::Done.into());
     }
     eprintln!("{missing} of {} rounds lack something ({seconds:.1} s):", reports.len());
     for report in &reports {
@@ -91,11 +84,8 @@ async fn once(args: Args) -> anyhow::Result<ExitCode> {
     Ok(Status::Failed.into())
 }
 
-async fn start(args: Args, pace: Pace) -> anyhow::Result<Demo> {
-    // An address that is taken was chosen wrongly; everything else is a dependency.
-    let status = if args.brokers.is_some() { Status::Unreachable } else { Status::Usage };
-    let options = Options { http: args.http, brokers: args.brokers, pace };
-    Demo::start(options).await.or_status(status)
+fn start(args: Args, pace: Pace) -> anyhow::Result<Demo> {
+    Demo::start(Options { http: args.http, brokers: args.brokers, pace })
 }
 
 fn sentence(report: &Report) -> String {

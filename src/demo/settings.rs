@@ -10,6 +10,7 @@ use crate::config::{
     Admin, Config, Engine, GeoIp, Kafka, Keys, LogSettings, Mail, MailSecurity, NamedKey, Site,
     Topics, Web,
 };
+use crate::topics;
 
 use super::broker::EmbeddedBroker;
 use super::people::Dice;
@@ -130,24 +131,29 @@ pub fn account_prefix(config: &Config, dice: &mut Dice) -> String {
 ///
 /// # Errors
 /// Where the broker refuses.
-pub async fn create_topics(
+pub fn create_topics(
     config: &Config,
     broker: Option<&EmbeddedBroker>,
     partitions: i32,
 ) -> anyhow::Result<()> {
-    let topics = &config.topics;
+    let names = &config.topics;
     let all = [
-        &topics.events,
-        &topics.commands,
-        &topics.decisions,
-        &topics.cases,
-        &topics.mail,
-        &topics.receipts,
-        &topics.state,
-        &topics.dead_letters,
+        &names.events,
+        &names.commands,
+        &names.decisions,
+        &names.cases,
+        &names.mail,
+        &names.receipts,
+        &names.state,
+        &names.dead_letters,
     ];
     match broker {
         Some(broker) => all.iter().try_for_each(|topic| broker.create_topic(topic, partitions)),
-        None => Ok(()),
+        None => {
+            let cluster = topics::look(&config.kafka, names)?;
+            let specs = topics::specs(names, partitions, cluster.brokers);
+            topics::create(&config.kafka, &specs)?;
+            Ok(())
+        }
     }
 }
