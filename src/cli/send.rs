@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Deserialize;
+use sonic_rs::JsonValueTrait;
 
 use super::{OrStatus, Status};
 use crate::config::Config;
@@ -51,13 +52,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The only part of an event that matters here. An envelope, as `doorward record` writes
-/// it, holds the event itself.
+/// The only part of an event that matters here.
 #[derive(Deserialize)]
-struct Line<'a> {
+struct Line {
     account: Option<String>,
-    #[serde(borrow)]
-    event: Option<&'a serde_json::value::RawValue>,
 }
 
 struct Sender {
@@ -138,20 +136,19 @@ impl Sender {
     }
 }
 
-/// The record for one line.
+/// The record for one line: an event, or an envelope as `doorward record` writes it, which
+/// holds one.
 fn keyed(text: &[u8]) -> Result<OutputRecord, serde_json::Error> {
-    let line: Line<'_> = serde_json::from_slice(text)?;
-    let (account, payload) = match line.event {
-        Some(event) if event.get().starts_with('{') => {
-            let inner: Line<'_> = serde_json::from_str(event.get())?;
-            (inner.account, event.get().as_bytes())
-        }
-        _ => (line.account, text),
+    let inner = sonic_rs::get(text, &["event"]).ok();
+    let event = match &inner {
+        Some(inner) if inner.is_object() => inner.as_raw_str().as_bytes(),
+        _ => text,
     };
+    let line: Line = serde_json::from_slice(event)?;
     Ok(OutputRecord {
         topic: OutputTopic::Events,
-        key: account.unwrap_or_default().into_bytes(),
-        payload: Some(payload.to_vec()),
+        key: line.account.unwrap_or_default().into_bytes(),
+        payload: Some(event.to_vec()),
         partition: None,
         headers: Vec::new(),
     })
