@@ -66,6 +66,8 @@ const ACCOUNTS: usize = 320;
 const PARTITIONS: i32 = 4;
 /// Records that watchers may lag behind.
 const SEEN_BACKLOG: usize = 8192;
+/// How long doorward may take until it reads.
+const READY_WITHIN: Duration = Duration::from_secs(20);
 /// How long ending may take.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -172,6 +174,7 @@ impl Demo {
             transport: Transport::Mailbox(mailbox.clone()),
             schedule: RetrySchedule::default(),
         })?;
+        wait_until_ready(&service)?;
 
         let (asks, asked) = tokio::sync::mpsc::channel(64);
         let kind = match broker {
@@ -309,6 +312,20 @@ impl Demo {
         self.runtime.shutdown_timeout(Duration::from_secs(1));
         outcome
     }
+}
+
+/// Waits until every partition is read, so that the first attack is not measured against
+/// the start.
+fn wait_until_ready(service: &Service) -> anyhow::Result<()> {
+    let deadline = Instant::now() + READY_WITHIN;
+    while !service.readiness().is_ready() {
+        if Instant::now() > deadline {
+            let reasons = service.readiness().reasons().join("; ");
+            anyhow::bail!("doorward does not become ready: {reasons}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 /// The rules, lists and database that are built in.

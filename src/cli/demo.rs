@@ -39,7 +39,8 @@ pub struct Args {
 /// # Errors
 /// With the status that CONTRACT.md section 5 gives to what went wrong.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".into());
+    // What librdkafka says of a broker that it plays itself helps nobody.
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn,rdkafka=off".into());
     let settings = LogSettings { filter, ..LogSettings::default() };
     crate::logging::init(&settings)
         .map_err(|error| anyhow::anyhow!("RUST_LOG: {error}"))

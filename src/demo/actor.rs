@@ -134,6 +134,7 @@ struct Actor {
     fresh: Vec<usize>,
     plays: Vec<Play>,
     rounds: u64,
+    /// Ordinary events and password changes so far: what their ids are made of.
     ordinary: u64,
     next_ordinary: Instant,
 }
@@ -265,10 +266,10 @@ impl Actor {
         let Some(owner) = self.parts.people.iter().find(|p| p.account == account).cloned() else {
             return Ok(Err(Refused::NothingToChange));
         };
-        self.rounds += 1;
+        self.ordinary += 1;
         let event = PipelineEvent {
             case: Some(case.to_owned()),
-            ..PipelineEvent::new(format!("p{}", self.rounds), "password_changed", &owner, now())
+            ..PipelineEvent::new(format!("e{}", self.ordinary), "password_changed", &owner, now())
         };
         self.publish(event)?;
         Ok(Ok(account))

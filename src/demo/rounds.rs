@@ -176,7 +176,8 @@ fn link(mail: &Mail, origin: &str) -> anyhow::Result<String> {
     Ok(link.context("the mail's text has no link to the owner's page")?.to_owned())
 }
 
-/// Opens the link, finds the form whose action ends with `wanted`, sends it, and follows.
+/// Opens the link, finds the form whose action ends with `wanted`, ticks every place, sends
+/// it, and follows.
 fn answer(visitor: &Visitor, link: &str, wanted: &str) -> anyhow::Result<u16> {
     let page = visitor.get(link)?;
     ensure!(page.status == 200, "the link's page came with status {}", page.status);
@@ -184,7 +185,7 @@ fn answer(visitor: &Visitor, link: &str, wanted: &str) -> anyhow::Result<u16> {
         .into_iter()
         .find(|form| form.action.split('?').next().is_some_and(|path| path.ends_with(wanted)))
         .with_context(|| format!("the link's page has no form for {wanted}"))?;
-    let answer = visitor.send(&form)?;
+    let answer = visitor.send(&form.tick_all())?;
     ensure!(answer.status == 303, "the answer was met with status {}", answer.status);
     let Answer { location, .. } = answer;
     let status = visitor.get(&location.context("the answer leads nowhere")?)?;

@@ -15,8 +15,9 @@ use crate::topics;
 use super::broker::EmbeddedBroker;
 use super::people::Dice;
 
-/// Threads that decide: enough to show that there can be several.
-const SHARDS: usize = 2;
+/// Threads that decide. One is plenty here, and the embedded broker is slow to see others
+/// join and leave.
+const SHARDS: usize = 1;
 /// Before every topic's name on a real broker, where `auth.events` may be somebody's own.
 const PREFIX: &str = "doorward-demo.";
 
@@ -61,11 +62,9 @@ pub fn config(brokers: &str, embedded: bool, origin: &str) -> anyhow::Result<Con
 
 fn kafka(brokers: &str, embedded: bool) -> Kafka {
     // The embedded broker answers a fetch that found nothing only when its time is up, so
-    // a long one would delay everything; and a shard that joins the group is noticed by
-    // the other at its next heartbeat.
+    // a long one would delay everything.
     let properties = [
         ("fetch.wait.max.ms", "10"),
-        ("heartbeat.interval.ms", "300"),
         // Its own words about the embedded broker help nobody.
         ("log_level", if embedded { "2" } else { "4" }),
     ];

@@ -24,10 +24,20 @@ pub struct Answer {
 }
 
 /// A form on a page, filled in as the page shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Form {
     pub action: String,
     pub fields: Vec<(String, String)>,
+    /// Boxes that are not ticked.
+    pub boxes: Vec<(String, String)>,
+}
+
+impl Form {
+    /// Ticks every box, as somebody who recognises all that the page asks about.
+    pub fn tick_all(mut self) -> Form {
+        self.fields.append(&mut self.boxes);
+        self
+    }
 }
 
 /// Visits one server.
@@ -132,17 +142,19 @@ pub fn forms(html: &str) -> Vec<Form> {
             "form" => {
                 inside = true;
                 let action = tag.attribute("action").unwrap_or_default();
-                forms.push(Form { action, fields: Vec::new() });
+                forms.push(Form { action, ..Form::default() });
             }
             "/form" => inside = false,
             "input" if inside => {
                 let kind = tag.attribute("type").unwrap_or_default();
-                let goes_along =
-                    kind == "hidden" || (kind == "checkbox" && tag.attribute("checked").is_some());
-                if let (true, Some(name), Some(form)) =
-                    (goes_along, tag.attribute("name"), forms.last_mut())
-                {
-                    form.fields.push((name, tag.attribute("value").unwrap_or_default()));
+                let (Some(name), Some(form)) = (tag.attribute("name"), forms.last_mut()) else {
+                    continue;
+                };
+                let field = (name, tag.attribute("value").unwrap_or_default());
+                match (kind.as_str(), tag.attribute("checked")) {
+                    ("hidden", _) | ("checkbox", Some(_)) => form.fields.push(field),
+                    ("checkbox", None) => form.boxes.push(field),
+                    _ => {}
                 }
             }
             _ => {}
@@ -217,6 +229,7 @@ mod tests {
         let expected = [("version", "3"), ("place", "country:BR")];
         let expected = expected.map(|(n, v)| (n.to_owned(), v.to_owned()));
         assert_eq!(found[0].fields, expected);
+        assert_eq!(found[0].clone().tick_all().fields.len(), 3);
         assert_eq!(encoded("country:BR ü"), "country%3ABR%20%C3%BC");
     }
 }

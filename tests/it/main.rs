@@ -14,8 +14,10 @@
 mod config;
 mod facts;
 mod meaning;
+mod owner;
 mod support;
 
 mod services;
 mod tidy;
 mod watch;
+mod web;
