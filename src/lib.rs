@@ -31,6 +31,7 @@ pub mod app;
 pub mod builtin;
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod facts;
 pub mod logging;
 pub mod metrics;
