@@ -13,12 +13,15 @@
 
 mod check;
 mod config;
+mod decode;
 mod document;
 mod facts;
+mod kafka;
 mod meaning;
 mod model;
 mod owner;
-mod kafka;
+mod replay;
+mod state;
 mod support;
 
 mod mail;
