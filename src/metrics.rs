@@ -90,6 +90,8 @@ metrics! {
     country_unknown_total: IntCounter [];
     /// Entries dropped because an account's window was full.
     windows_full_total: IntCounter [];
+    /// Accounts that had learned nothing, dropped for want of memory.
+    accounts_evicted_total: IntCounter [];
     /// Answers and operators' requests read back from the log, by what became of them.
     answers_total: IntCounterVec ["result"];
     /// Decisions, by rule and effect.

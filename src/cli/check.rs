@@ -1,12 +1,19 @@
 //! `doorward check`: reads everything that people write, and says every mistake.
 
-use std::path::PathBuf;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::Status;
+use crate::config::{GeoIp, written};
+use crate::document::{Diagnostics, Severity, render_all};
+use crate::facts::{self, Folder, Loaded};
+use crate::rules::{Mode, RuleSet};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  doorward check --config doorward.toml")]
+#[command(after_help = "Example:\n  doorward check --config doorward.toml\n\n\
+                        Without --config, the rules and the built-in database are checked.\n\
+                        Exit status: 0 nothing is wrong, 1 something is.")]
 pub struct Args {
     /// Configuration to read, and with it the rules, lists and database that it names
     #[arg(long, value_name = "FILE")]
@@ -19,6 +26,122 @@ pub struct Args {
 
 /// # Errors
 /// Where the result cannot be written.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    Ok(Status::Done.into())
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut checked = Checked::default();
+    let named = match &args.config {
+        Some(path) => checked.config(path, &|name| std::env::var(name).ok()),
+        None => Some((None, GeoIp::default())),
+    };
+    // A configuration that cannot be read at all leaves nothing to look at but --rules.
+    match (args.rules, named) {
+        (Some(rules), named) => {
+            let geoip = named.map_or_else(GeoIp::default, |(_, geoip)| geoip);
+            checked.rules(&geoip, Some(&rules));
+        }
+        (None, Some((rules, geoip))) => checked.rules(&geoip, rules.as_deref()),
+        (None, None) => {}
+    }
+
+    let mut out = std::io::stdout().lock();
+    let color = std::io::stdout().is_terminal();
+    out.write_all(checked.report(color).as_bytes())?;
+    out.flush()?;
+    Ok(match checked.found.has_errors() {
+        true => Status::Failed.into(),
+        false => Status::Done.into(),
+    })
+}
+
+/// What was read: what is wrong with it, and what is good.
+#[derive(Debug, Default)]
+pub struct Checked {
+    pub found: Diagnostics,
+    /// A line for each thing that was found good.
+    pub good: Vec<String>,
+}
+
+impl Checked {
+    /// Reads the configuration at `path`; the folder of rules and the databases that it
+    /// names.
+    pub fn config(
+        &mut self,
+        path: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<(Option<PathBuf>, GeoIp)> {
+        let read = written::inspect(path, env);
+        self.found.found.extend(read.found.found);
+        if read.config.is_some() {
+            self.good.push(format!("configuration {}", path.display()));
+        }
+        read.named
+    }
+
+    /// Reads the rules of `dir`, or the built-in ones, their lists, and the database.
+    pub fn rules(&mut self, geoip: &GeoIp, dir: Option<&Path>) {
+        let folder = Folder(dir.map(Path::to_owned));
+        let files = folder.rule_files(&mut self.found);
+        let loaded = match facts::load(geoip, dir) {
+            Ok(loaded) => loaded,
+            Err(found) => {
+                self.found.found.extend(found.found);
+                return;
+            }
+        };
+        if let Some(rules) = RuleSet::load(&files, &loaded.facts.lists, &mut self.found) {
+            self.good.push(describe(&rules));
+        }
+        let Loaded {
+            problems, summary, ..
+        } = loaded;
+        self.found.found.extend(problems.found);
+        self.good.extend(summary);
+    }
+
+    /// Every mistake with its place, then what is good, then the sum.
+    pub fn report(&self, color: bool) -> String {
+        let mut text = String::new();
+        if !self.found.found.is_empty() {
+            text += &render_all(&self.found, color);
+            text += "\n\n";
+        }
+        for good in &self.good {
+            text += &format!("good: {good}\n");
+        }
+        let errors = self.found.error_count();
+        let warnings = self
+            .found
+            .found
+            .iter()
+            .filter(|d| d.severity == Severity::Warning)
+            .count();
+        text += &match (errors, warnings) {
+            (0, 0) => "nothing is wrong\n".to_owned(),
+            (0, n) => format!("{}, nothing is wrong\n", count(n, "warning")),
+            (e, 0) => format!("{}\n", count(e, "mistake")),
+            (e, n) => format!("{}, {}\n", count(e, "mistake"), count(n, "warning")),
+        };
+        text
+    }
+}
+
+fn count(n: usize, what: &str) -> String {
+    match n {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    }
+}
+
+fn describe(rules: &RuleSet) -> String {
+    let of = |mode: Mode| rules.rules().iter().filter(move |r| r.mode == mode).count();
+    let modes: Vec<String> = [Mode::Enforce, Mode::Shadow, Mode::Off]
+        .into_iter()
+        .filter(|mode| of(*mode) > 0)
+        .map(|mode| format!("{} {}", of(mode), mode.as_str()))
+        .collect();
+    format!(
+        "{} ({}), {}",
+        count(rules.rules().len(), "rule"),
+        modes.join(", "),
+        rules.hash()
+    )
 }

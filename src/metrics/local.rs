@@ -1,7 +1,7 @@
 //! Counting on the hot path: plain numbers of one shard, added to the shared metrics once
 //! per batch.
 //!
-//! An ordinary event costs two additions here, no label look-up and no atomic.
+//! An ordinary event costs some additions here, no label look-up and no atomic.
 
 use std::sync::Arc;
 
@@ -9,7 +9,6 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::Metrics;
 use crate::engine::output::{CommandKind, Counts, Decision, Effect};
-use crate::enrich::CountryLookup;
 use crate::event::{EventType, KnownType, Outcome};
 
 /// Known types, and one for all others.
@@ -28,7 +27,6 @@ pub const NO_OUTCOME: &str = "none";
 pub struct ShardCounters {
     metrics: Arc<Metrics>,
     events: [Tally; TYPES * OUTCOMES],
-    lookups: [Tally; LOOKUPS.len()],
     counts: Counts,
     key_mismatches: u64,
     state_accounts: Share,
@@ -82,31 +80,10 @@ impl Drop for Share {
     }
 }
 
-const LOOKUPS: [&str; 6] = [
-    "found",
-    "pseudo",
-    "not_found",
-    "special",
-    "failed",
-    "no_database",
-];
-
-fn lookup_index(lookup: CountryLookup) -> usize {
-    match lookup {
-        CountryLookup::Found(country) if country.is_real() => 0,
-        CountryLookup::Found(_) => 1,
-        CountryLookup::NotFound => 2,
-        CountryLookup::Special => 3,
-        CountryLookup::Failed => 4,
-        CountryLookup::NoDatabase => 5,
-    }
-}
-
 impl ShardCounters {
     pub fn new(metrics: Arc<Metrics>) -> ShardCounters {
         ShardCounters {
             events: std::array::from_fn(|_| Tally::default()),
-            lookups: std::array::from_fn(|_| Tally::default()),
             counts: Counts::default(),
             key_mismatches: 0,
             state_accounts: Share::of(&metrics.state_accounts),
@@ -127,11 +104,6 @@ impl ShardCounters {
         self.events[kind * OUTCOMES + outcome].count += 1;
     }
 
-    /// Counts one look-up of an address.
-    pub fn lookup(&mut self, lookup: CountryLookup) {
-        self.lookups[lookup_index(lookup)].count += 1;
-    }
-
     /// Counts an event whose message key is not its account.
     pub fn key_mismatch(&mut self) {
         self.key_mismatches += 1;
@@ -139,24 +111,28 @@ impl ShardCounters {
 
     /// Adds what the engine counted for one event.
     pub fn engine(&mut self, counts: &Counts) {
-        if *counts == Counts::default() {
-            return;
-        }
         let sum = &mut self.counts;
-        for (sum, one) in [
-            (&mut sum.late, counts.late),
-            (&mut sum.duplicate, counts.duplicate),
-            (&mut sum.id_conflict, counts.id_conflict),
-            (&mut sum.unkeyed, counts.unkeyed),
-            (&mut sum.future, counts.future),
-            (&mut sum.country_unknown, counts.country_unknown),
-            (&mut sum.window_full, counts.window_full),
-            (&mut sum.answers_applied, counts.answers_applied),
-            (&mut sum.answers_ignored, counts.answers_ignored),
-            (&mut sum.answers_forged, counts.answers_forged),
-        ] {
-            *sum = sum.saturating_add(one);
+        macro_rules! add {
+            ($($field:ident),+) => { $(sum.$field = sum.$field.saturating_add(counts.$field);)+ };
         }
+        add!(
+            late,
+            duplicate,
+            id_conflict,
+            unkeyed,
+            future,
+            country_unknown,
+            window_full
+        );
+        add!(answers_applied, answers_ignored, answers_forged);
+        add!(mail_no_address, mail_capped, evicted);
+        add!(
+            geo_found,
+            geo_not_found,
+            geo_special,
+            geo_failed,
+            geo_no_database
+        );
     }
 
     /// Counts optional fields of one event that were dropped as invalid.
@@ -214,9 +190,6 @@ impl ShardCounters {
                 .map_or(NO_OUTCOME, |outcome| outcome.as_str());
             tally.flush(&self.metrics.events_total, &[kind, outcome]);
         }
-        for (tally, result) in self.lookups.iter_mut().zip(LOOKUPS) {
-            tally.flush(&self.metrics.geoip_lookups_total, &[result]);
-        }
         self.metrics
             .events_key_mismatch_total
             .inc_by(std::mem::take(&mut self.key_mismatches));
@@ -237,19 +210,32 @@ impl ShardCounters {
             (&metrics.events_future_total, counts.future),
             (&metrics.country_unknown_total, counts.country_unknown),
             (&metrics.windows_full_total, counts.window_full),
+            (&metrics.accounts_evicted_total, counts.evicted),
         ] {
             counter.inc_by(u64::from(count));
         }
-        for (result, count) in [
-            ("applied", counts.answers_applied),
-            ("ignored", counts.answers_ignored),
-            ("forged", counts.answers_forged),
+        for (vec, label, count) in [
+            (&metrics.answers_total, "applied", counts.answers_applied),
+            (&metrics.answers_total, "ignored", counts.answers_ignored),
+            (&metrics.answers_total, "forged", counts.answers_forged),
+            (&metrics.mail_total, "no_address", counts.mail_no_address),
+            (&metrics.mail_total, "capped", counts.mail_capped),
+            (&metrics.geoip_lookups_total, "found", counts.geo_found),
+            (
+                &metrics.geoip_lookups_total,
+                "not_found",
+                counts.geo_not_found,
+            ),
+            (&metrics.geoip_lookups_total, "special", counts.geo_special),
+            (&metrics.geoip_lookups_total, "failed", counts.geo_failed),
+            (
+                &metrics.geoip_lookups_total,
+                "no_database",
+                counts.geo_no_database,
+            ),
         ] {
             if count > 0 {
-                metrics
-                    .answers_total
-                    .with_label_values(&[result])
-                    .inc_by(u64::from(count));
+                vec.with_label_values(&[label]).inc_by(u64::from(count));
             }
         }
     }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use doorward::admin::{self, Readiness};
 use doorward::engine::output::Counts;
-use doorward::enrich::CountryLookup;
-use doorward::event::{Country, EventType, KnownType, Outcome};
+use doorward::event::{EventType, KnownType, Outcome};
 use doorward::metrics::Metrics;
 use doorward::metrics::local::ShardCounters;
 
@@ -18,14 +17,13 @@ fn busy_metrics() -> Arc<Metrics> {
     shard.event(&login, Some(Outcome::Failure));
     shard.event(&login, Some(Outcome::Failure));
     shard.event(&EventType::Other("coffee_made".into()), None);
-    shard.lookup(CountryLookup::Found(
-        Country::parse("DE").expect("two letters"),
-    ));
-    shard.lookup(CountryLookup::Failed);
     shard.dropped(&["ip"]);
     shard.rejected("not_json");
     shard.engine(&Counts {
         late: 3,
+        geo_found: 1,
+        geo_failed: 1,
+        mail_capped: 2,
         answers_forged: 1,
         ..Counts::default()
     });
@@ -64,6 +62,7 @@ fn what_a_shard_counts_locally_arrives_under_the_contracts_names() {
         r#"doorward_geoip_lookups_total{result="failed"} 1"#,
         r#"doorward_event_fields_dropped_total{field="ip"} 1"#,
         r#"doorward_events_rejected_total{reason="not_json"} 1"#,
+        r#"doorward_mail_total{result="capped"} 2"#,
         "doorward_events_late_total 3",
         r#"doorward_answers_total{result="forged"} 1"#,
         r#"doorward_commands_total{command="lock_account"} 1"#,
