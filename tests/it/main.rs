@@ -13,16 +13,16 @@
 
 mod check;
 mod config;
+mod deploy;
 mod document;
 mod facts;
+mod kafka;
+mod mail;
 mod meaning;
 mod model;
 mod owner;
-mod kafka;
-mod support;
-
-mod mail;
 mod services;
+mod support;
 mod tidy;
 mod watch;
 mod web;
