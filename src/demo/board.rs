@@ -167,11 +167,12 @@ impl Board {
     }
 
     fn case(&mut self, case: &CaseRecord, updates: &mut Vec<Update>) {
-        if let Some(lock) = self.locks.get_mut(&case.account) {
-            if lock.case.as_deref() == Some(&case.id) && lock.state != case.state {
-                lock.state.clone_from(&case.state);
-                updates.push(Update::Locks(self.lock_list()));
-            }
+        if let Some(lock) = self.locks.get_mut(&case.account)
+            && lock.case.as_deref() == Some(&case.id)
+            && lock.state != case.state
+        {
+            lock.state.clone_from(&case.state);
+            updates.push(Update::Locks(self.lock_list()));
         }
     }
 

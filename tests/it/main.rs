@@ -25,7 +25,9 @@ mod state;
 mod support;
 
 mod mail;
+mod deploy;
 mod services;
+mod support;
 mod tidy;
 mod watch;
 mod web;
