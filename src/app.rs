@@ -1,1 +1,340 @@
-//! (app)
+//! Builds and starts everything, in the order in which one thing needs another, and ends
+//! it again.
+//!
+//! The only place that knows all parts. `run` starts a [`Service`] on the configured
+//! cluster and mail server; the demo starts the same on a cluster and a mailbox of its own.
+
+mod shards;
+mod watchdog;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::sync::watch;
+
+use crate::admin::{self, Readiness};
+use crate::cli::{OrStatus, Status};
+use crate::config::Config;
+use crate::facts;
+use crate::log::LogError;
+use crate::mail::transport::Transport;
+use crate::mail::{Mailer, RetrySchedule};
+use crate::metrics::Metrics;
+use crate::publish::wall_clock;
+use crate::rules::RuleSet;
+use crate::shard::control::Stop;
+use crate::topics;
+
+use shards::ShardThread;
+
+/// How long a shutdown may take before the process ends in any case.
+pub const SHUTDOWN: Duration = Duration::from_secs(20);
+/// How long a start waits for a cluster that does not answer.
+const REACH_KAFKA: Duration = Duration::from_secs(30);
+
+/// What a service is made of.
+pub struct Parts {
+    pub config: Config,
+    pub rules: Arc<RuleSet>,
+    pub facts: facts::Loaded,
+    /// Where mails go.
+    pub transport: Transport,
+    pub schedule: RetrySchedule,
+}
+
+/// Everything that can wake whoever waits for a service.
+#[derive(Debug)]
+enum Wake {
+    /// SIGTERM or SIGINT.
+    Signal(&'static str),
+    /// A shard's thread ended; it holds how.
+    Shard(usize),
+    /// A listener or the mailer ended, and how.
+    Edge(&'static str, anyhow::Result<()>),
+}
+
+/// A running doorward.
+pub struct Service {
+    shards: Vec<ShardThread>,
+    stop: Stop,
+    runtime: tokio::runtime::Runtime,
+    edges: Vec<(&'static str, tokio::task::JoinHandle<()>)>,
+    stop_edges: watch::Sender<bool>,
+    wakes: Receiver<Wake>,
+    waker: Sender<Wake>,
+    web: SocketAddr,
+    admin: SocketAddr,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+}
+
+impl Service {
+    /// Starts all parts. Sockets are bound and topics are checked before anything runs.
+    ///
+    /// # Errors
+    /// Where a port is taken, the cluster does not answer, or its topics do not fit.
+    pub fn start(parts: Parts) -> anyhow::Result<Service> {
+        let config = Arc::new(parts.config);
+        let web_socket = bind("web.listen", config.web.listen)?;
+        let admin_socket = bind("admin.listen", config.admin.listen)?;
+        let (web, admin) = (web_socket.local_addr()?, admin_socket.local_addr()?);
+        let partitions = wait_for_topics(&config)?;
+
+        let metrics = Arc::new(Metrics::new());
+        let readiness = Readiness::new();
+        metrics.set_rule_set(parts.rules.hash());
+        parts.facts.report(&metrics, &readiness, wall_clock());
+
+        let (waker, wakes) = mpsc::channel();
+        let (stop_edges, stopped) = watch::channel(false);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("doorward-edge")
+            .enable_all()
+            .build()
+            .context("the threads of web and mail cannot be started")?;
+        let mut service = Service {
+            shards: Vec::new(),
+            stop: Stop::new(),
+            runtime,
+            edges: Vec::new(),
+            stop_edges,
+            wakes,
+            waker,
+            web,
+            admin,
+            metrics,
+            readiness,
+        };
+
+        service.start_edges(
+            &config,
+            parts.transport,
+            parts.schedule,
+            admin_socket,
+            stopped,
+        )?;
+        drop(web_socket);
+        let provenance = parts
+            .facts
+            .provenance(&config.topics.events, parts.rules.hash());
+        let context = shards::Context {
+            config: Arc::clone(&config),
+            rules: parts.rules,
+            facts: Arc::new(parts.facts.facts),
+            provenance,
+            partitions,
+            metrics: Arc::clone(&service.metrics),
+            readiness: service.readiness.clone(),
+            stop: service.stop.clone(),
+            batch_prefix: shards::batch_prefix(&config.kafka.instance)?,
+        };
+        for shard in 0..config.engine.shards.max(1) {
+            let thread = context.start(shard, service.waker.clone())?;
+            service.shards.push(thread);
+        }
+        watchdog::start(&service.shards)?;
+        tracing::info!(
+            shards = service.shards.len(),
+            partitions,
+            rule_set = context.rules.hash(),
+            web = %service.web,
+            admin = %service.admin,
+            "started",
+        );
+        Ok(service)
+    }
+
+    fn start_edges(
+        &mut self,
+        config: &Arc<Config>,
+        transport: Transport,
+        schedule: RetrySchedule,
+        admin_socket: TcpListener,
+        stopped: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        // tokio's types need to know their runtime when they are made.
+        let entered = self.runtime.handle().clone();
+        let _entered = entered.enter();
+        let mailer = Mailer::start(config, transport, schedule, Arc::clone(&self.metrics))
+            .context("the mailer")
+            .or_status(Status::Usage)?;
+        let shutdown = until(stopped.clone());
+        self.spawn("mailer", async move {
+            mailer.run(shutdown).await;
+            Ok(())
+        });
+        let listener = tokio::net::TcpListener::from_std(admin_socket)?;
+        let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
+        let shutdown = until(stopped);
+        self.spawn("admin listener", async move {
+            Ok(admin::serve(listener, metrics, readiness, shutdown).await?)
+        });
+        Ok(())
+    }
+
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        edge: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        let waker = self.waker.clone();
+        let handle = self.runtime.spawn(async move {
+            let outcome = edge.await;
+            // Nobody listens any more only when the service is gone.
+            let _ = waker.send(Wake::Edge(name, outcome));
+        });
+        self.edges.push((name, handle));
+    }
+
+    /// Where the owner's pages are served.
+    pub fn web_address(&self) -> SocketAddr {
+        self.web
+    }
+
+    /// Where metrics and health are served.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Waits for SIGTERM or SIGINT, or until a part ends by itself.
+    ///
+    /// # Errors
+    /// Why a part ended; the service must be shut down all the same.
+    pub fn wait_for_signal(&mut self) -> anyhow::Result<()> {
+        let waker = self.waker.clone();
+        let mut signals = {
+            let _entered = self.runtime.enter();
+            Signals::new().context("signals cannot be received")?
+        };
+        self.runtime.spawn(async move {
+            let _ = waker.send(Wake::Signal(signals.next().await));
+        });
+        match self
+            .wakes
+            .recv()
+            .context("nothing is left that could end")?
+        {
+            Wake::Signal(name) => {
+                tracing::info!(signal = name, "asked to end");
+                Ok(())
+            }
+            Wake::Shard(shard) => {
+                let at = self.shards.iter().position(|thread| thread.shard == shard);
+                if let Some(at) = at {
+                    let thread = self.shards.swap_remove(at);
+                    thread.end(Instant::now() + Duration::from_secs(1))?;
+                }
+                anyhow::bail!("shard {shard} ended without being asked to")
+            }
+            Wake::Edge(name, outcome) => {
+                outcome.with_context(|| format!("the {name} ended"))?;
+                anyhow::bail!("the {name} ended without being asked to")
+            }
+        }
+    }
+
+    /// Ends everything: the pages stop taking answers, shards commit what they have and
+    /// leave the group, mails that are being sent are finished; at most `within`.
+    ///
+    /// # Errors
+    /// The first part that did not end well or in time. What was not committed then is
+    /// handled again by whoever reads next.
+    pub fn shutdown(self, within: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + within;
+        // A little of the time is kept for leaving the group after the last commit.
+        self.stop.request(within.mul_f32(0.8));
+        let _ = self.stop_edges.send(true);
+        let mut outcome = Ok(());
+        for shard in self.shards {
+            outcome = outcome.and(shard.end(deadline));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let edges = self.edges;
+        let ended = self.runtime.block_on(async {
+            tokio::time::timeout(left, async {
+                for (name, handle) in edges {
+                    if handle.await.is_err() {
+                        tracing::error!(part = name, "ended by a panic");
+                    }
+                }
+            })
+            .await
+        });
+        self.runtime.shutdown_background();
+        if ended.is_err() {
+            tracing::warn!("web or mail did not end in time");
+        }
+        while let Ok(wake) = self.wakes.try_recv() {
+            if let Wake::Edge(name, Err(error)) = wake {
+                outcome = outcome.and(Err(error.context(format!("the {name} ended"))));
+            }
+        }
+        outcome
+    }
+}
+
+/// Ready when `stopped` says so, or when the service is gone.
+async fn until(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+fn bind(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let socket = TcpListener::bind(address)
+        .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
+        .with_context(|| format!("cannot listen on {address}; see {setting}"))
+        .or_status(Status::Usage)?;
+    Ok(socket)
+}
+
+/// How many input partitions there are, once the topics are there and fit together.
+fn wait_for_topics(config: &Config) -> anyhow::Result<u32> {
+    let deadline = Instant::now() + REACH_KAFKA;
+    let mut told = false;
+    loop {
+        match topics::input_partitions(&config.kafka, &config.topics) {
+            Err(LogError::Unavailable(why)) if Instant::now() < deadline => {
+                if !told {
+                    tracing::warn!(why, "waiting for Kafka");
+                    told = true;
+                }
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+/// The signals that ask a process to end.
+struct Signals {
+    term: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            term: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

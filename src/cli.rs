@@ -2,7 +2,10 @@
 
 pub mod check;
 pub mod generate;
+pub mod run;
+pub mod send;
 mod status;
+pub mod topics;
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -34,6 +37,12 @@ pub enum Command {
     Check(check::Args),
     /// Write labelled synthetic login traffic
     Generate(generate::Args),
+    /// Run the service
+    Run(run::Args),
+    /// Publish events, keyed by account
+    Send(send::Args),
+    /// Make the topics, or say what is wrong with them
+    Topics(topics::Args),
 }
 
 impl Command {
@@ -45,6 +54,9 @@ impl Command {
         match self {
             Command::Check(args) => check::run(args),
             Command::Generate(args) => generate::run(args),
+            Command::Run(args) => run::run(args),
+            Command::Send(args) => send::run(args),
+            Command::Topics(args) => topics::run(args),
         }
     }
 }

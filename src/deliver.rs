@@ -6,7 +6,7 @@
 //! transactional id registered, which ends the old transaction one way or the other; then
 //! the batch id beside the committed input offset tells which way it was.
 
-mod producer;
+pub mod producer;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

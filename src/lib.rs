@@ -31,8 +31,10 @@ pub mod builtin;
 pub mod cli;
 pub mod config;
 pub mod facts;
+pub mod generate;
 pub mod logging;
 pub mod metrics;
+pub mod topics;
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -50,6 +50,7 @@ pub struct Restored {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputRecord {
     pub topic: OutputTopic,
+    /// Empty: none, and any partition will do.
     pub key: Vec<u8>,
     /// `None` is a tombstone.
     pub payload: Option<Vec<u8>>,

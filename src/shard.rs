@@ -104,11 +104,12 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    /// Works until it is asked to stop, then commits what it has and leaves the group.
+    /// Works until it is asked to stop, then commits what it has and gives its partitions
+    /// up. Dropping it leaves the group, which may take a while.
     ///
     /// # Errors
     /// Where it cannot go on; the log is closed then, too.
-    pub fn run(mut self) -> Result<(), ShardError> {
+    pub fn run(&mut self) -> Result<(), ShardError> {
         let outcome = self.run_to_end();
         self.core.report(|_, _| None);
         self.log.close();

@@ -140,7 +140,10 @@ impl Producer {
 
     fn send(&self, record: &OutputRecord, deadline: Instant) -> Result<(), TxnError> {
         let topic = self.names.of(record.topic);
-        let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).key(&record.key);
+        let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        if !record.key.is_empty() {
+            message = message.key(&record.key);
+        }
         if let Some(payload) = &record.payload {
             message = message.payload(payload);
         }

@@ -84,6 +84,15 @@ impl Pulse {
         self.last_ms.store(now, Ordering::Relaxed);
     }
 
+    /// There will be no more beats, and that is no hang.
+    pub fn stop(&self) {
+        self.last_ms.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    pub fn has_stopped(&self) -> bool {
+        self.last_ms.load(Ordering::Relaxed) == u64::MAX
+    }
+
     /// How long ago the last beat was.
     pub fn silence(&self) -> Duration {
         let last = Duration::from_millis(self.last_ms.load(Ordering::Relaxed));

@@ -34,6 +34,15 @@ pub fn records(outputs: &Outputs, from: &Provenance, mut push: impl FnMut(Output
             &CaseRecord::new(case),
         ));
     }
+    for case in &outputs.dropped_cases {
+        push(OutputRecord {
+            topic: OutputTopic::Cases,
+            key: case.0.as_bytes().to_vec(),
+            payload: None,
+            partition: None,
+            headers: Vec::new(),
+        });
+    }
     for mail in &outputs.mails {
         push(keyed(OutputTopic::Mail, &mail.to, &MailRecord::new(mail)));
     }

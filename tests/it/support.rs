@@ -7,6 +7,7 @@
 pub mod kafka;
 pub mod process;
 pub mod smtp;
+pub mod story;
 
 use std::collections::BTreeSet;
 use std::io::Write;

@@ -1,0 +1,105 @@
+//! `doorward run`: the service.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::{OrStatus, Status};
+use crate::app::{Parts, SHUTDOWN, Service};
+use crate::config::{Config, written};
+use crate::facts::{self, Folder};
+use crate::mail::RetrySchedule;
+use crate::mail::transport::Transport;
+use crate::rules::RuleSet;
+
+/// `doorward run`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  doorward run --config /etc/doorward/doorward.toml\n\n\
+    SIGTERM and SIGINT end it: what was decided is committed, mails that are being sent are \
+    finished, and it exits with 0 within 20 s."
+)]
+pub struct Args {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Runs until it is asked to end.
+///
+/// # Errors
+/// Every mistake in what it reads, before anything starts; later, why it could not go on.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Written {
+        config,
+        rules,
+        facts,
+    } = read(&args.config)?;
+    crate::logging::init(&config.log)
+        .map_err(|error| anyhow::anyhow!("log.filter: {error}"))
+        .or_status(Status::Usage)?;
+    warn_of(&facts, &rules);
+    let transport = Transport::smtp(&config.mail)
+        .context("the mail settings")
+        .or_status(Status::Usage)?;
+    let mut service = Service::start(Parts {
+        config,
+        rules: Arc::new(rules),
+        facts,
+        transport,
+        schedule: RetrySchedule::default(),
+    })?;
+    let ended = service.wait_for_signal();
+    let shut_down = service.shutdown(SHUTDOWN);
+    ended.and(shut_down)?;
+    tracing::info!("ended");
+    Ok(Status::Done.into())
+}
+
+/// Everything that people wrote and the service reads.
+struct Written {
+    config: Config,
+    rules: RuleSet,
+    facts: facts::Loaded,
+}
+
+/// Reads configuration, lists, database and rules.
+///
+/// # Errors
+/// With status [`Status::Usage`] and every mistake in all of them at once.
+fn read(path: &Path) -> anyhow::Result<Written> {
+    let (config, mut found) = written::read(path, &|name| std::env::var(name).ok());
+    let Some(config) = config else {
+        return Err(super::refused(&found));
+    };
+    let dir = config.rules_dir.as_deref();
+    let files = Folder(dir.map(Path::to_owned)).rule_files(&mut found);
+    let facts = match facts::load(&config.geoip, dir) {
+        Ok(facts) => facts,
+        Err(mistakes) => {
+            found.found.extend(mistakes.found);
+            return Err(super::refused(&found));
+        }
+    };
+    let rules = RuleSet::load(&files, &facts.facts.lists, &mut found);
+    match rules {
+        Some(rules) if !found.has_errors() => Ok(Written {
+            config,
+            rules,
+            facts,
+        }),
+        _ => Err(super::refused(&found)),
+    }
+}
+
+/// Says what could not be used but does not keep the service from starting.
+fn warn_of(facts: &facts::Loaded, rules: &RuleSet) {
+    for problem in &facts.problems.found {
+        tracing::warn!(file = %problem.file.name, problem = %problem.message, "cannot be used");
+    }
+    for (rule, list) in rules.missing_lists() {
+        tracing::warn!(%rule, list, "the rule is off: its list could not be loaded");
+    }
+}
