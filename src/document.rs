@@ -158,7 +158,7 @@ impl Value {
 /// Takes the fields of one map, remembers which were asked for, and reports the rest.
 pub struct Fields<'a> {
     file: Arc<SourceFile>,
-    /// What the map is, for messages: "the rule", "`then`", "[kafka]".
+    /// What the map is, for messages: "the rule", "`then`", "`[kafka]`".
     what: String,
     entries: &'a [(Key, Node)],
     span: Range<usize>,

@@ -17,8 +17,13 @@ mod document;
 mod facts;
 mod generate;
 mod meaning;
+mod model;
+mod owner;
+mod kafka;
 mod support;
 
+mod mail;
 mod services;
 mod tidy;
 mod watch;
+mod web;
