@@ -17,6 +17,7 @@ mod decode;
 mod document;
 mod facts;
 mod kafka;
+mod generate;
 mod meaning;
 mod model;
 mod owner;
