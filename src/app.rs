@@ -110,7 +110,13 @@ impl Service {
             readiness,
         };
 
-        service.start_edges(&config, parts.transport, parts.schedule, admin_socket, stopped)?;
+        service.start_edges(
+            &config,
+            parts.transport,
+            parts.schedule,
+            admin_socket,
+            stopped,
+        )?;
         drop(web_socket);
         let provenance = parts
             .facts
@@ -215,7 +221,11 @@ impl Service {
         self.runtime.spawn(async move {
             let _ = waker.send(Wake::Signal(signals.next().await));
         });
-        match self.wakes.recv().context("nothing is left that could end")? {
+        match self
+            .wakes
+            .recv()
+            .context("nothing is left that could end")?
+        {
             Wake::Signal(name) => {
                 tracing::info!(signal = name, "asked to end");
                 Ok(())

@@ -16,9 +16,11 @@ use crate::rules::RuleSet;
 
 /// `doorward run`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  doorward run --config /etc/doorward/doorward.toml\n\n\
+#[command(
+    after_help = "Example:\n  doorward run --config /etc/doorward/doorward.toml\n\n\
     SIGTERM and SIGINT end it: what was decided is committed, mails that are being sent are \
-    finished, and it exits with 0 within 20 s.")]
+    finished, and it exits with 0 within 20 s."
+)]
 pub struct Args {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
