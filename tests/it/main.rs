@@ -17,6 +17,7 @@ mod meaning;
 mod owner;
 mod support;
 
+mod gallery;
 mod mail;
 mod services;
 mod tidy;
