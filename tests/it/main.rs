@@ -25,6 +25,7 @@ mod replay;
 mod state;
 mod support;
 
+mod gallery;
 mod mail;
 mod deploy;
 mod services;

@@ -299,7 +299,8 @@ pub fn config(brokers: &str) -> config::Config {
             instance: "test".into(),
             properties: BTreeMap::new(),
             secrets: BTreeMap::new(),
-            session_timeout: Duration::from_secs(45),
+            // A group whose only member left waits so long in the embedded broker.
+            session_timeout: Duration::from_secs(6),
             transaction_timeout: Duration::from_secs(5),
             transactions: false,
         },
