@@ -171,7 +171,7 @@ impl Demo {
             config,
             rules: Arc::new(rules),
             facts,
-            transport: Transport::Mailbox(mailbox.clone()),
+            mails: app::Mails::Into(Transport::Mailbox(mailbox.clone())),
             schedule: RetrySchedule::default(),
         })?;
         wait_until_ready(&service)?;

@@ -10,6 +10,7 @@ pub mod engine;
 pub mod enrich;
 pub mod event;
 pub mod record;
+pub mod replay;
 pub mod rules;
 
 pub mod deliver;

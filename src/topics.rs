@@ -98,7 +98,10 @@ pub fn specs(topics: &Topics, partitions: i32, brokers: i32) -> Vec<Spec> {
 /// Everything that is wrong with `cluster`'s topics.
 pub fn problems(topics: &Topics, cluster: &Cluster) -> Vec<Problem> {
     let mut found = Vec::new();
-    let partitions = cluster.topics.get(&topics.events).map_or(0, |t| t.partitions);
+    let partitions = cluster
+        .topics
+        .get(&topics.events)
+        .map_or(0, |t| t.partitions);
     for spec in specs(topics, partitions, cluster.brokers) {
         let mut say = |is_error, text| {
             found.push(Problem {
@@ -115,7 +118,10 @@ pub fn problems(topics: &Topics, cluster: &Cluster) -> Vec<Problem> {
             continue;
         };
         if spec.name == topics.state && partitions > 0 && existing.partitions != partitions {
-            say(true, partitions_differ(topics, partitions, existing.partitions));
+            say(
+                true,
+                partitions_differ(topics, partitions, existing.partitions),
+            );
         }
         if existing.replicas < spec.replicas {
             say(

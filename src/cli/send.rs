@@ -22,10 +22,12 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 const SHOWN: usize = 5;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  doorward generate --events 10000 --accounts 500 --seed 1 \
+#[command(
+    after_help = "Example:\n  doorward generate --events 10000 --accounts 500 --seed 1 \
     | doorward send --config doorward.toml -\n\n\
     Exit status: 0 all were sent, 1 some lines are no JSON objects, 3 the cluster does not \
-    answer.")]
+    answer."
+)]
 pub struct Args {
     /// The configuration file
     #[arg(long, value_name = "FILE")]

@@ -25,9 +25,11 @@ pub enum TopicsCommand {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  doorward topics create --config doorward.toml --partitions 24\n\n\
+#[command(
+    after_help = "Example:\n  doorward topics create --config doorward.toml --partitions 24\n\n\
     Topics that exist are left as they are; `doorward topics check` says what is wrong with \
-    them.")]
+    them."
+)]
 pub struct CreateArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
@@ -39,8 +41,10 @@ pub struct CreateArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  doorward topics check --config doorward.toml\n\n\
-    Exit status: 0 nothing is wrong, 1 something is, 3 the cluster does not answer.")]
+#[command(
+    after_help = "Example:\n  doorward topics check --config doorward.toml\n\n\
+    Exit status: 0 nothing is wrong, 1 something is, 3 the cluster does not answer."
+)]
 pub struct CheckArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
@@ -84,7 +88,11 @@ fn check(config: &Config) -> anyhow::Result<ExitCode> {
             writeln!(out, "{}: {weight}: {}", spec.name, problem.text)?;
         }
         if let Some(existing) = cluster.topics.get(&spec.name).filter(|_| is_good) {
-            writeln!(out, "{}: good, {} partitions", spec.name, existing.partitions)?;
+            writeln!(
+                out,
+                "{}: good, {} partitions",
+                spec.name, existing.partitions
+            )?;
         }
     }
     out.flush()?;

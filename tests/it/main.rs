@@ -11,12 +11,17 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+mod check;
 mod config;
+mod document;
 mod facts;
 mod meaning;
+mod model;
 mod owner;
+mod kafka;
 mod support;
 
+mod mail;
 mod services;
 mod tidy;
 mod watch;

@@ -68,10 +68,6 @@ impl Broker {
         }
     }
 
-    pub fn cluster(&self) -> &MockCluster<'static, DefaultProducerContext> {
-        &self.cluster
-    }
-
     pub fn write(&self, topic: &str, partition: i32, key: &str, payload: &[u8]) {
         self.runtime
             .block_on(self.publisher.publish(Record {
