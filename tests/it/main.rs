@@ -14,21 +14,19 @@
 mod check;
 mod config;
 mod decode;
+mod deploy;
 mod document;
 mod facts;
+mod gallery;
 mod generate;
 mod kafka;
+mod mail;
 mod meaning;
 mod model;
 mod owner;
 mod replay;
-mod state;
-mod support;
-
-mod deploy;
-mod gallery;
-mod mail;
 mod services;
+mod state;
 mod support;
 mod tidy;
 mod watch;
