@@ -13,17 +13,23 @@
 
 mod check;
 mod config;
+mod decode;
 mod document;
 mod facts;
 mod generate;
+mod kafka;
 mod meaning;
 mod model;
 mod owner;
-mod kafka;
+mod replay;
+mod state;
 mod support;
 
+mod deploy;
+mod gallery;
 mod mail;
 mod services;
+mod support;
 mod tidy;
 mod watch;
 mod web;

@@ -54,7 +54,12 @@ impl Broker {
         let cluster = MockCluster::new(1).expect("an embedded broker");
         let config = config(&cluster.bootstrap_servers());
         let topics = &config.topics;
-        for topic in [&topics.events, &topics.cases, &topics.mail, &topics.receipts] {
+        for topic in [
+            &topics.events,
+            &topics.cases,
+            &topics.mail,
+            &topics.receipts,
+        ] {
             cluster
                 .create_topic(topic, PARTITIONS, 1)
                 .expect("a new topic");
@@ -294,7 +299,8 @@ pub fn config(brokers: &str) -> config::Config {
             instance: "test".into(),
             properties: BTreeMap::new(),
             secrets: BTreeMap::new(),
-            session_timeout: Duration::from_secs(45),
+            // A group whose only member left waits so long in the embedded broker.
+            session_timeout: Duration::from_secs(6),
             transaction_timeout: Duration::from_secs(5),
             transactions: false,
         },
@@ -361,14 +367,14 @@ fn seal(
     expires: Timestamp,
 ) -> String {
     LinkKeys::new(&config.keys.link)
-        .and_then(|keys| {
-            Ok(keys.mint(&Link {
+        .map(|keys| {
+            keys.mint(&Link {
                 case: case.id.as_str().into(),
                 partition: case.partition,
                 part,
                 case_version: case.version,
                 expires,
-            }))
+            })
         })
         .expect("keys")
         .expect("a token")
@@ -400,7 +406,12 @@ pub fn mail() -> MailRecord {
         reason: "new_country".into(),
         locked: Some("all".into()),
         time: "2026-11-22T06:04:00.000Z".into(),
-        evidence: vec![evidence("e-1", "2026-11-22T06:04:00.000Z", "203.0.113.7", "BR")],
+        evidence: vec![evidence(
+            "e-1",
+            "2026-11-22T06:04:00.000Z",
+            "203.0.113.7",
+            "BR",
+        )],
         device: Some(
             "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:145.0) Gecko/20100101 Firefox/145.0"
                 .into(),
@@ -423,7 +434,12 @@ pub fn case(state: &str) -> CaseRecord {
         rules: vec!["first-seen-country".into()],
         reason: "new_country".into(),
         scope: "all".into(),
-        evidence: vec![evidence("e-1", "2026-11-22T06:04:00.000Z", "203.0.113.7", "BR")],
+        evidence: vec![evidence(
+            "e-1",
+            "2026-11-22T06:04:00.000Z",
+            "203.0.113.7",
+            "BR",
+        )],
         places: vec![PlaceRecord {
             value: "country:BR".into(),
             time: "2026-11-22T06:04:00.000Z".into(),
