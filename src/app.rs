@@ -40,9 +40,16 @@ pub struct Parts {
     pub config: Config,
     pub rules: Arc<RuleSet>,
     pub facts: facts::Loaded,
-    /// Where mails go.
-    pub transport: Transport,
+    pub mails: Mails,
     pub schedule: RetrySchedule,
+}
+
+/// Where mails go.
+pub enum Mails {
+    /// To the mail server that the configuration names.
+    Smtp,
+    /// Elsewhere: the demo's mailbox.
+    Into(Transport),
 }
 
 /// Everything that can wake whoever waits for a service.
@@ -110,13 +117,7 @@ impl Service {
             readiness,
         };
 
-        service.start_edges(
-            &config,
-            parts.transport,
-            parts.schedule,
-            admin_socket,
-            stopped,
-        )?;
+        service.start_edges(&config, parts.mails, parts.schedule, admin_socket, stopped)?;
         drop(web_socket);
         let provenance = parts
             .facts
@@ -151,7 +152,7 @@ impl Service {
     fn start_edges(
         &mut self,
         config: &Arc<Config>,
-        transport: Transport,
+        mails: Mails,
         schedule: RetrySchedule,
         admin_socket: TcpListener,
         stopped: watch::Receiver<bool>,
@@ -159,6 +160,12 @@ impl Service {
         // tokio's types need to know their runtime when they are made.
         let entered = self.runtime.handle().clone();
         let _entered = entered.enter();
+        let transport = match mails {
+            Mails::Smtp => Transport::smtp(&config.mail)
+                .context("the mail settings")
+                .or_status(Status::Usage)?,
+            Mails::Into(transport) => transport,
+        };
         let mailer = Mailer::start(config, transport, schedule, Arc::clone(&self.metrics))
             .context("the mailer")
             .or_status(Status::Usage)?;

@@ -4,14 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
-
 use super::{OrStatus, Status};
-use crate::app::{Parts, SHUTDOWN, Service};
+use crate::app::{Mails, Parts, SHUTDOWN, Service};
 use crate::config::{Config, written};
 use crate::facts::{self, Folder};
 use crate::mail::RetrySchedule;
-use crate::mail::transport::Transport;
 use crate::rules::RuleSet;
 
 /// `doorward run`
@@ -41,14 +38,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .map_err(|error| anyhow::anyhow!("log.filter: {error}"))
         .or_status(Status::Usage)?;
     warn_of(&facts, &rules);
-    let transport = Transport::smtp(&config.mail)
-        .context("the mail settings")
-        .or_status(Status::Usage)?;
     let mut service = Service::start(Parts {
         config,
         rules: Arc::new(rules),
         facts,
-        transport,
+        mails: Mails::Smtp,
         schedule: RetrySchedule::default(),
     })?;
     let ended = service.wait_for_signal();

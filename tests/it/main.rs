@@ -11,15 +11,25 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+mod check;
 mod config;
+mod decode;
+mod document;
 mod facts;
+mod generate;
+mod kafka;
 mod meaning;
+mod model;
 mod owner;
+mod replay;
+mod state;
 mod support;
 
+mod deploy;
 mod gallery;
 mod mail;
 mod services;
+mod support;
 mod tidy;
 mod watch;
 mod web;

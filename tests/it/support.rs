@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "helpers are used by some tests and not by others")]
 
+pub mod doorward;
 pub mod kafka;
 pub mod process;
 pub mod smtp;

@@ -1,0 +1,173 @@
+//! The real program, on topics of its own.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Output};
+use std::time::Duration;
+
+use super::kafka::Cluster;
+use super::process::{Folder, Process};
+use super::{PATIENCE, eventually};
+
+/// A site: a configuration, its topics, and the process while one runs.
+pub struct Doorward {
+    folder: Folder,
+    /// What all names of topics and the group begin with.
+    pub prefix: String,
+    starts: usize,
+    process: Option<Process>,
+}
+
+impl Doorward {
+    /// Writes a configuration for `cluster` with topics of its own, which do not exist yet.
+    /// `engine` is added to its `[engine]` section.
+    pub fn new(cluster: &Cluster, engine: &str) -> Doorward {
+        let folder = Folder::new("site");
+        let prefix = cluster.unique("site");
+        let keys = [
+            ("state.key", "000102030405060708090a0b0c0d0e0f".to_owned()),
+            ("link.key", "11".repeat(32)),
+            ("answer.key", "22".repeat(32)),
+        ];
+        for (name, key) in keys {
+            fs::write(folder.path().join(name), key).expect("a key written");
+        }
+        let topics: String = [
+            "events",
+            "commands",
+            "decisions",
+            "cases",
+            "mail",
+            "receipts",
+            "state",
+            "dead_letters",
+        ]
+        .iter()
+        .map(|role| format!("{role} = \"{prefix}.{role}\"\n"))
+        .collect();
+        let text = format!(
+            "[kafka]\n\
+             brokers = \"{brokers}\"\n\
+             group = \"{prefix}\"\n\
+             instance = \"one\"\n\
+             session_timeout = \"6s\"\n\
+             [topics]\n{topics}\
+             [engine]\n{engine}\n\
+             [mail]\n\
+             host = \"127.0.0.1\"\n\
+             port = 9\n\
+             security = \"none\"\n\
+             from = \"Example <safety@example.com>\"\n\
+             [web]\n\
+             listen = \"127.0.0.1:0\"\n\
+             public_url = \"https://login.example.com\"\n\
+             [admin]\n\
+             listen = \"127.0.0.1:0\"\n\
+             [site]\n\
+             name = \"Example\"\n\
+             url = \"https://example.com\"\n\
+             [keys]\n\
+             state = {{ file = \"state.key\" }}\n\
+             link = [{{ id = \"1\", file = \"link.key\" }}]\n\
+             answer = [{{ id = \"1\", file = \"answer.key\" }}]\n\
+             [log]\n\
+             format = \"json\"\n",
+            brokers = cluster.bootstrap(),
+        );
+        fs::write(folder.path().join("doorward.toml"), text).expect("a configuration written");
+        Doorward {
+            folder,
+            prefix,
+            starts: 0,
+            process: None,
+        }
+    }
+
+    /// The name of the topic that plays `role`.
+    pub fn topic(&self, role: &str) -> String {
+        format!("{}.{role}", self.prefix)
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("doorward.toml")
+    }
+
+    /// Replaces a line of the configuration.
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.config()).expect("the configuration");
+        assert!(text.contains(from), "{from}");
+        fs::write(self.config(), text.replace(from, to)).expect("a configuration written");
+    }
+
+    /// Runs a command with `--config` to its end.
+    pub fn command(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_doorward"))
+            .args(args)
+            .arg("--config")
+            .arg(self.config())
+            .output()
+            .expect("doorward can be run")
+    }
+
+    /// `doorward topics create`, which must work.
+    pub fn create_topics(&self, partitions: i32) {
+        let made = self.command(&["topics", "create", "--partitions", &partitions.to_string()]);
+        assert!(
+            made.status.success(),
+            "topics were not made: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+    }
+
+    /// `doorward run`, without waiting for anything.
+    pub fn start(&mut self) {
+        assert!(self.process.is_none(), "it runs already");
+        self.starts += 1;
+        let name = format!("doorward-{}", self.starts);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
+        command.arg("run").arg("--config").arg(self.config());
+        self.process = Some(Process::start(&name, self.folder.path(), &mut command));
+    }
+
+    /// Waits until `/readyz` says that it can do its work.
+    #[track_caller]
+    pub fn wait_until_ready(&mut self) {
+        let address = eventually("the admin listener's address", PATIENCE, || {
+            let process = self.process.as_mut()?;
+            if let Some(status) = process.ended() {
+                panic!("doorward ended with {status}: {}", process.errors());
+            }
+            admin_address(&process.errors())
+        });
+        eventually("doorward to be ready", PATIENCE, || {
+            ureq::get(format!("http://{address}/readyz")).call().ok()
+        });
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.take().expect("a running process").kill();
+    }
+
+    /// SIGTERM, and how it ended.
+    #[track_caller]
+    pub fn terminate(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("a running process");
+        process.terminate(PATIENCE)
+    }
+
+    /// Waits until it ends by itself: its status, and what it wrote to standard error.
+    #[track_caller]
+    pub fn wait(&mut self, patience: Duration) -> (ExitStatus, String) {
+        let mut process = self.process.take().expect("a running process");
+        let status = process.wait(patience);
+        (status, process.errors())
+    }
+}
+
+/// From the log line that says where it listens.
+fn admin_address(log: &str) -> Option<String> {
+    log.lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .find_map(|line| Some(line.get("admin")?.as_str()?.to_owned()))
+}
