@@ -45,7 +45,9 @@ fn rendered(mail: &MailRecord) -> Content {
 fn raw(mail: &MailRecord) -> Vec<u8> {
     message::build(
         &mail.id,
-        &"Example Security <security@example.com>".parse().expect("an address"),
+        &"Example Security <security@example.com>"
+            .parse()
+            .expect("an address"),
         Some(&"support@example.com".parse().expect("an address")),
         lettre::message::Mailbox::new(None, mail.to.parse().expect("an address")),
         rendered(mail),
@@ -126,8 +128,7 @@ fn headers_are_complete_and_tell_machines_not_to_answer() {
     insta::assert_snapshot!("mail_headers", headers.join("\n"));
 
     let parsed = MessageParser::default().parse(&raw).expect("a mail");
-    let kind = parsed
-        .content_type_of_the_whole();
+    let kind = parsed.content_type_of_the_whole();
     assert_eq!(kind, "multipart/alternative");
     assert_eq!(parsed.text_body_count(), 1);
     assert_eq!(parsed.html_body_count(), 1);
@@ -287,7 +288,10 @@ fn a_mail_in_the_outbox_becomes_an_answer_on_the_accounts_partition() {
     assert_eq!(answers[0].json()["case"], "k-9c41d2");
 
     let receipts = receipts(&broker, 1);
-    assert_eq!((receipts[0].id.as_str(), receipts[0].result.as_str()), ("m-5f2a", "sent"));
+    assert_eq!(
+        (receipts[0].id.as_str(), receipts[0].result.as_str()),
+        ("m-5f2a", "sent")
+    );
     assert_eq!(mailer.metrics.mail_pending.get(), 0);
     mailer.stop(&broker);
 }
@@ -346,7 +350,11 @@ fn an_address_gets_so_many_mails_an_hour() {
     eventually("the cap", PATIENCE, || {
         (mailer.count("capped") == 2 && mailer.count("sent") == 4).then_some(())
     });
-    assert_eq!(mailer.metrics.mail_pending.get(), 2, "they wait for their turn");
+    assert_eq!(
+        mailer.metrics.mail_pending.get(),
+        2,
+        "they wait for their turn"
+    );
     mailer.stop(&broker);
 }
 
@@ -401,11 +409,7 @@ fn converse(
     while let Some(line) = lines.next().transpose()? {
         let upper = line.to_uppercase();
         let reply = if upper.starts_with("RCPT") {
-            let to = line
-                .split(['<', '>'])
-                .nth(1)
-                .unwrap_or_default()
-                .to_owned();
+            let to = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
             let mut tried = tried.lock().expect("no panic");
             let before = tried.iter().filter(|seen| **seen == to).count();
             tried.push(to.clone());
@@ -453,8 +457,13 @@ fn refusals_are_retried_or_final_each_mail_on_its_own_schedule() {
     assert_eq!(result("m-grey"), Some(("sent", 3)));
     assert_eq!(result("m-cut"), Some(("sent", 2)));
     assert_eq!(result("m-gone"), Some(("failed", 1)));
-    let detail = of("m-gone").and_then(|r| r.detail.clone()).expect("a detail");
-    assert!(detail.contains("550") || detail.contains("unknown"), "{detail}");
+    let detail = of("m-gone")
+        .and_then(|r| r.detail.clone())
+        .expect("a detail");
+    assert!(
+        detail.contains("550") || detail.contains("unknown"),
+        "{detail}"
+    );
     assert!(!detail.contains("example.org"), "{detail}");
     assert_eq!(result("m-never"), None, "it is still being tried");
     assert!(server.tries("never@example.org") >= 2);
@@ -523,7 +532,11 @@ fn a_real_server_gets_the_mail_over_starttls_and_tls_with_a_login() {
         );
         assert_eq!(parsed.message_id(), Some("m-5f2a@example.com"));
         assert!(redacted(&parsed.body_text(0).expect("text")).contains("/c/TOKEN"));
-        assert_eq!(receipts(&broker, 1)[0].attempts, 2, "the first was answered 451");
+        assert_eq!(
+            receipts(&broker, 1)[0].attempts,
+            2,
+            "the first was answered 451"
+        );
         mailer.stop(&broker);
     }
 }

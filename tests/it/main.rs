@@ -13,12 +13,13 @@
 
 mod check;
 mod config;
+mod demo;
 mod document;
 mod facts;
+mod kafka;
 mod meaning;
 mod model;
 mod owner;
-mod kafka;
 mod support;
 
 mod mail;

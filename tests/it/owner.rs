@@ -54,7 +54,12 @@ impl Broker {
         let cluster = MockCluster::new(1).expect("an embedded broker");
         let config = config(&cluster.bootstrap_servers());
         let topics = &config.topics;
-        for topic in [&topics.events, &topics.cases, &topics.mail, &topics.receipts] {
+        for topic in [
+            &topics.events,
+            &topics.cases,
+            &topics.mail,
+            &topics.receipts,
+        ] {
             cluster
                 .create_topic(topic, PARTITIONS, 1)
                 .expect("a new topic");
@@ -400,7 +405,12 @@ pub fn mail() -> MailRecord {
         reason: "new_country".into(),
         locked: Some("all".into()),
         time: "2026-11-22T06:04:00.000Z".into(),
-        evidence: vec![evidence("e-1", "2026-11-22T06:04:00.000Z", "203.0.113.7", "BR")],
+        evidence: vec![evidence(
+            "e-1",
+            "2026-11-22T06:04:00.000Z",
+            "203.0.113.7",
+            "BR",
+        )],
         device: Some(
             "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:145.0) Gecko/20100101 Firefox/145.0"
                 .into(),
@@ -423,7 +433,12 @@ pub fn case(state: &str) -> CaseRecord {
         rules: vec!["first-seen-country".into()],
         reason: "new_country".into(),
         scope: "all".into(),
-        evidence: vec![evidence("e-1", "2026-11-22T06:04:00.000Z", "203.0.113.7", "BR")],
+        evidence: vec![evidence(
+            "e-1",
+            "2026-11-22T06:04:00.000Z",
+            "203.0.113.7",
+            "BR",
+        )],
         places: vec![PlaceRecord {
             value: "country:BR".into(),
             time: "2026-11-22T06:04:00.000Z".into(),

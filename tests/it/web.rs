@@ -10,9 +10,7 @@ use doorward::link::mac_keys;
 use doorward::publish::Publisher;
 use doorward::record::CaseRecord;
 
-use crate::owner::{
-    Broker, Pages, Stored, case, config, evidence, expired_token, redacted, token,
-};
+use crate::owner::{Broker, Pages, Stored, case, config, evidence, expired_token, redacted, token};
 
 /// Broker, pages, one case that they know, and its owner's link.
 fn with_case(case: &CaseRecord) -> (Broker, Pages, String) {
@@ -46,7 +44,10 @@ fn genuine(stored: &Stored) -> serde_json::Value {
         reason: "",
         time: Timestamp(json["time"].as_i64().expect("a time")),
     };
-    assert!(keys.verify(&signed, &text("key_id"), &text("mac")), "{json}");
+    assert!(
+        keys.verify(&signed, &text("key_id"), &text("mac")),
+        "{json}"
+    );
     json
 }
 
@@ -91,7 +92,10 @@ fn every_state_has_a_page_in_both_languages() {
 #[test]
 fn expired_forged_and_cut_links_say_so() {
     let (broker, pages, link) = with_case(&case("open"));
-    let expired = pages.get(&format!("/c/{}", expired_token(&broker.config, &case("open"))));
+    let expired = pages.get(&format!(
+        "/c/{}",
+        expired_token(&broker.config, &case("open"))
+    ));
     assert_eq!(expired.status, 410);
     insta::assert_snapshot!("page_expired", expired.content());
 
@@ -105,7 +109,11 @@ fn expired_forged_and_cut_links_say_so() {
 
     for path in [&link[..link.len() / 2], "/c/x", "/c/v4.local.", "/c/%00"] {
         let cut = pages.get(path);
-        assert_eq!((cut.status, cut.content()), (404, forged.content()), "{path}");
+        assert_eq!(
+            (cut.status, cut.content()),
+            (404, forged.content()),
+            "{path}"
+        );
     }
     assert!(broker.answers().is_empty());
 }
@@ -128,7 +136,10 @@ fn pages_carry_headers_that_let_nothing_else_in() {
     .collect();
     insta::assert_snapshot!("page_headers", shown.join("\n"));
     let html = pages.get(&link).body;
-    assert!(!html.contains("<script") && !html.contains(" style="), "{html}");
+    assert!(
+        !html.contains("<script") && !html.contains(" style="),
+        "{html}"
+    );
 }
 
 #[test]
@@ -136,7 +147,14 @@ fn looking_never_publishes_whatever_the_path() {
     let (broker, pages, link) = with_case(&case("open"));
     let expired = format!("/c/{}", expired_token(&broker.config, &case("open")));
     for base in [link.as_str(), expired.as_str(), "/c/nonsense"] {
-        for path in ["", "/me", "/not-me", "/resend", "/status", "/status?answer=me"] {
+        for path in [
+            "",
+            "/me",
+            "/not-me",
+            "/resend",
+            "/status",
+            "/status?answer=me",
+        ] {
             pages.get(&format!("{base}{path}"));
             pages.head(&format!("{base}{path}"));
         }
@@ -199,7 +217,10 @@ fn this_wasnt_me_secures_and_leads_to_a_new_password() {
     broker.write_case(&secured);
     pages.wait_for_case(&secured);
     let html = pages.get(&status).body;
-    assert!(html.contains("https://example.com/password/new?case=k-9c41d2"), "{html}");
+    assert!(
+        html.contains("https://example.com/password/new?case=k-9c41d2"),
+        "{html}"
+    );
 }
 
 #[test]
@@ -209,9 +230,12 @@ fn a_case_that_grew_is_shown_again_before_me_counts_and_never_stops_not_me() {
         version: 2,
         ..case("open")
     };
-    grown
-        .evidence
-        .push(evidence("e-2", "2026-11-22T07:00:00.000Z", "198.51.100.2", "VN"));
+    grown.evidence.push(evidence(
+        "e-2",
+        "2026-11-22T07:00:00.000Z",
+        "198.51.100.2",
+        "VN",
+    ));
     broker.write_case(&grown);
     pages.wait_for_case(&grown);
 
@@ -321,7 +345,10 @@ fn help_gives_the_same_answer_whether_the_case_exists_or_not() {
     assert_eq!(genuine(&stored[0])["answer"], "resend");
     assert_eq!(genuine(&stored[0])["by"], "help");
     insta::assert_snapshot!("page_help", pages.get("/help").content());
-    insta::assert_snapshot!("page_help_de", pages.get_in("/help", "fr,de-AT;q=0.8,en;q=0.5").content());
+    insta::assert_snapshot!(
+        "page_help_de",
+        pages.get_in("/help", "fr,de-AT;q=0.8,en;q=0.5").content()
+    );
     insta::assert_snapshot!("page_help_done", pages.get(known.location()).content());
 }
 
