@@ -219,3 +219,94 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     let time: jiff::Timestamp = text.parse().ok()?;
     Some(Timestamp(time.as_millisecond()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every text of a language under its key.
+    fn texts(file: &str) -> BTreeMap<String, String> {
+        fn walk(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
+            match value {
+                toml::Value::Table(table) => {
+                    for (key, value) in table {
+                        walk(&format!("{prefix}.{key}"), value, into);
+                    }
+                }
+                other => {
+                    into.insert(prefix.to_owned(), other.to_string());
+                }
+            }
+        }
+        let mut found = BTreeMap::new();
+        walk("", &toml::from_str(file).expect("TOML"), &mut found);
+        found
+    }
+
+    /// The names in braces, sorted.
+    fn holes(text: &str) -> Vec<&str> {
+        let mut holes: Vec<&str> = text
+            .split('{')
+            .skip(1)
+            .filter_map(|rest| rest.split_once('}').map(|(name, _)| name))
+            .collect();
+        holes.sort_unstable();
+        holes
+    }
+
+    #[test]
+    fn every_language_has_the_same_keys_and_fills_the_same_values() {
+        let english = texts(FILES[0].1);
+        for (name, file) in FILES {
+            let words = Words::of(name).expect("a language by its file's name");
+            assert_eq!(words.language, *name);
+            let translated = texts(file);
+            let missing: Vec<&String> = english
+                .keys()
+                .filter(|key| !translated.contains_key(*key))
+                .chain(translated.keys().filter(|key| !english.contains_key(*key)))
+                .collect();
+            assert!(missing.is_empty(), "{name}: {missing:?}");
+            for (key, text) in &translated {
+                assert_eq!(holes(text), holes(&english[key]), "{name}{key}");
+                assert!(!text.trim_matches('"').trim().is_empty(), "{name}{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_language_is_found_by_its_primary_tag_and_by_weight() {
+        let language = |header: &str| Words::accepted(header).map(|w| w.language.as_str());
+        assert_eq!(Words::of("de-AT").map(|w| w.language.as_str()), Some("de"));
+        assert!(Words::of("fr").is_none() && Words::of("").is_none());
+        assert_eq!(language("fr, de;q=0.5, en;q=0.9"), Some("en"));
+        assert_eq!(language("DE"), Some("de"));
+        assert_eq!(language("de;q=0, *;q=0.1"), None);
+        assert_eq!(language("de;q=x"), None);
+    }
+
+    #[test]
+    fn times_name_their_zone() {
+        let time = parse_time("2026-03-02T07:04:59+02:00").expect("a time");
+        let words = |tag| Words::of(tag).expect("a language");
+        assert_eq!(words("en").time(time), "2 March 2026, 05:04 UTC");
+        assert_eq!(words("de").time(time), "2. März 2026, 05:04 Uhr (UTC)");
+        assert_eq!(words("en").time(Timestamp(i64::MAX)), "–");
+    }
+
+    #[test]
+    fn places_are_named_or_unknown() {
+        let words = Words::fallback();
+        assert_eq!(words.place("country:BR"), "Brazil");
+        assert_eq!(words.place("country:QQ"), "QQ");
+        for value in ["country:XX", "country:<b>", "asn:64500", ""] {
+            assert_eq!(words.place(value), "Unknown place", "{value}");
+        }
+    }
+
+    #[test]
+    fn filled_values_are_not_looked_at_again() {
+        let values = [("a", "{b}"), ("b", "x")];
+        assert_eq!(fill("{a} {b} {c} {", &values), "{b} x {c} {");
+    }
+}

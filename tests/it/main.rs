@@ -13,16 +13,22 @@
 
 mod check;
 mod config;
+mod decode;
 mod demo;
 mod document;
 mod facts;
+mod generate;
 mod kafka;
 mod meaning;
 mod model;
 mod owner;
+mod replay;
+mod state;
 mod support;
 
+mod gallery;
 mod mail;
+mod deploy;
 mod services;
 mod tidy;
 mod watch;
