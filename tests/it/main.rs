@@ -21,6 +21,7 @@ mod gallery;
 mod generate;
 mod kafka;
 mod mail;
+mod demo;
 mod meaning;
 mod model;
 mod owner;
