@@ -173,7 +173,10 @@ impl Engine {
             }
             return;
         }
-        let creates = control.is_none() || control == Some(KnownType::ReportedStolen);
+        let creates = matches!(
+            control,
+            None | Some(KnownType::ReportedStolen | KnownType::EmailChanged)
+        );
         let mut changed = false;
         partition.update(key, creates || partition.holds(key), work.now, |account| {
             if let Some(kind) = control {

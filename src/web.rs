@@ -1,1 +1,739 @@
-//! (web)
+//! The owner's pages: what a link opens, and the answer that goes back.
+//!
+//! GET and HEAD change nothing, since mail scanners open links. A POST publishes the answer
+//! as an event on the account's own partition, which the token names, and says "recorded"
+//! only once Kafka has acknowledged it; the engine acts when it reads the event back, and the
+//! status page shows that as soon as the case says so. Nothing here decides anything.
+
+pub mod cases;
+mod guard;
+mod listen;
+mod pages;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::rejection::FormRejection;
+use axum::extract::{DefaultBodyLimit, Form, Path, Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tracing::{debug, warn};
+
+use crate::config::{Config, Site};
+use crate::engine::output::RecipientPart;
+use crate::event::wire::{CaseResponse, MacKeys, case_response};
+use crate::link::{KeyError, Link, LinkError, LinkKeys, mac_keys};
+use crate::locale::{Words, clean};
+use crate::metrics::Metrics;
+use crate::publish::{Publisher, Record, wall_clock};
+use crate::record::CaseRecord;
+use cases::Cases;
+use pages::{Look, Notice, Opened, Pages, Plain, Settled};
+
+/// How long Kafka may take to acknowledge an answer.
+pub const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
+/// How long a page waits for a case that the mail was faster than.
+const CASE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long `/help` takes, whether the case exists or not.
+const HELP_TAKES: Duration = Duration::from_millis(400);
+/// Longest any request may take; more than an acknowledgement and a wait.
+const REQUEST_LIMIT: Duration = Duration::from_secs(15);
+/// Largest form, in bytes.
+const MAX_BODY: usize = 16 * 1024;
+/// How often the status page looks again by itself, every 2 s.
+const LOOKS: u32 = 30;
+/// How long a shutdown waits for requests that are being answered.
+const DRAIN: Duration = Duration::from_secs(10);
+
+const CSS: &str = include_str!("../templates/page.css");
+
+/// What the pages are made of.
+pub struct Parts {
+    pub site: Site,
+    /// What links begin with; decides whether browsers are told to insist on HTTPS.
+    pub public_url: String,
+    /// The topic that answers go to.
+    pub events_topic: String,
+    pub links: LinkKeys,
+    pub answer_keys: MacKeys,
+    /// Whose `X-Forwarded-For` is believed; default: this machine.
+    pub trusted_proxies: Vec<IpNet>,
+    pub cases: Arc<Cases>,
+    /// Made with [`ACKNOWLEDGE_WITHIN`].
+    pub publisher: Publisher,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Parts {
+    /// The parts that the configuration describes.
+    ///
+    /// # Errors
+    /// Where a link key cannot be used.
+    pub fn new(
+        config: &Config,
+        cases: Arc<Cases>,
+        publisher: Publisher,
+        metrics: Arc<Metrics>,
+    ) -> Result<Parts, KeyError> {
+        Ok(Parts {
+            site: config.site.clone(),
+            public_url: config.web.public_url.clone(),
+            events_topic: config.topics.events.clone(),
+            links: LinkKeys::new(&config.keys.link)?,
+            answer_keys: mac_keys(&config.keys.answer),
+            trusted_proxies: vec![
+                Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(),
+                Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128).into(),
+            ],
+            cases,
+            publisher,
+            metrics,
+        })
+    }
+}
+
+struct Web {
+    parts: Parts,
+    look: Look,
+    posts: guard::Posts,
+    https: bool,
+}
+
+type Shared = State<Arc<Web>>;
+
+/// The public listener's routes (CONTRACT.md section 6).
+pub fn router(parts: Parts) -> Router {
+    let css = format!("/assets/page-{}.css", fingerprint(CSS));
+    let web = Arc::new(Web {
+        look: Look {
+            site: parts.site.clone(),
+            css: css.clone(),
+        },
+        posts: guard::Posts::default(),
+        https: parts.public_url.starts_with("https://"),
+        parts,
+    });
+    Router::new()
+        .route("/c/{token}", get(show))
+        .route("/c/{token}/status", get(status))
+        .route("/c/{token}/me", post(me))
+        .route("/c/{token}/not-me", post(not_me))
+        .route("/c/{token}/resend", post(resend))
+        .route("/help", get(help).post(help_asked))
+        .route(&css, get(style))
+        .fallback(missing)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(Arc::clone(&web), guarded))
+        .with_state(web)
+}
+
+/// Serves until `shutdown` is ready and what was being answered then has been, or 10 s have
+/// passed.
+///
+/// # Errors
+/// Where the listener fails for good.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let (asked, mut asked_to_stop) = tokio::sync::watch::channel(false);
+    let served = axum::serve(
+        listen::Bounded::new(listener),
+        router.into_make_service_with_connect_info::<listen::Peer>(),
+    )
+    .with_graceful_shutdown(async move {
+        shutdown.await;
+        asked.send_replace(true);
+    })
+    .into_future();
+    tokio::select! {
+        result = served => result,
+        () = async {
+            // Ends at once where the server has gone, which the other branch reports.
+            let _ = asked_to_stop.wait_for(|asked| *asked).await;
+            tokio::time::sleep(DRAIN).await;
+        } => {
+            warn!("pages were still being answered at shutdown");
+            Ok(())
+        }
+    }
+}
+
+/// Limits every request and hardens every answer.
+async fn guarded(State(web): Shared, request: Request, next: Next) -> Response {
+    let words = accepted(request.headers());
+    let pages = web.pages(words);
+    let post = request.method() == Method::POST;
+    let mut response = if post
+        && !web
+            .posts
+            .allows(guard::visitor(&request, &web.parts.trusted_proxies))
+    {
+        web.count("any", "limited");
+        page(
+            StatusCode::TOO_MANY_REQUESTS,
+            pages.plain(Plain::Busy, None),
+        )
+    } else {
+        match tokio::time::timeout(REQUEST_LIMIT, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => page(
+                StatusCode::SERVICE_UNAVAILABLE,
+                pages.plain(Plain::Busy, None),
+            ),
+        }
+    };
+    guard::harden(&mut response, web.https);
+    response
+}
+
+async fn style() -> Response {
+    (
+        [
+            (header::CONTENT_TYPE, "text/css; charset=utf-8"),
+            (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+        ],
+        CSS,
+    )
+        .into_response()
+}
+
+async fn missing(State(web): Shared, headers: HeaderMap) -> Response {
+    let pages = web.pages(accepted(&headers));
+    page(StatusCode::NOT_FOUND, pages.plain(Plain::Missing, None))
+}
+
+#[derive(Default, Deserialize)]
+struct Chosen {
+    answer: Option<String>,
+}
+
+/// The page behind a link.
+async fn show(
+    State(web): Shared,
+    Path(token): Path<String>,
+    Query(chosen): Query<Chosen>,
+    headers: HeaderMap,
+) -> Response {
+    let link = match web.open(&token, "page", &headers) {
+        Ok(link) => link,
+        Err(response) => return *response,
+    };
+    let opened = Opened {
+        token: &token,
+        link: &link,
+    };
+    let not_me_first = chosen.answer.as_deref() == Some("not-me");
+    web.count("page", "shown");
+    let Some(case) = web.parts.cases.wait_for(&link.case, CASE_PATIENCE).await else {
+        let pages = web.pages(accepted(&headers));
+        return page(StatusCode::OK, pages.general_question(opened, not_me_first));
+    };
+    let pages = web.pages(language(&case, &headers));
+    let html = match Settled::of(&case) {
+        Some(settled) => pages.settled(opened, &case, settled),
+        None => {
+            let newer = (case.version > link.case_version).then_some(Notice::Newer);
+            pages.question(opened, &case, newer, not_me_first)
+        }
+    };
+    page(StatusCode::OK, html)
+}
+
+/// What a status page waits for.
+#[derive(Deserialize)]
+struct Awaited {
+    answer: Option<String>,
+    /// The version that was answered.
+    version: Option<u32>,
+    /// How often the page has looked again.
+    look: Option<u32>,
+}
+
+/// What has become of an answer.
+async fn status(
+    State(web): Shared,
+    Path(token): Path<String>,
+    Query(awaited): Query<Awaited>,
+    headers: HeaderMap,
+) -> Response {
+    let answer = awaited.answer.as_deref().unwrap_or_default();
+    if answer == "resend" {
+        // Shown for an expired link too, since that is where it is asked for; it tells
+        // nothing of the case.
+        let opens = !matches!(
+            web.parts.links.open(&token, wall_clock()),
+            Err(LinkError::Forged | LinkError::Malformed)
+        );
+        if opens {
+            let pages = web.pages(accepted(&headers));
+            return page(StatusCode::OK, pages.plain(Plain::Resent, None));
+        }
+    }
+    let link = match web.open(&token, "page", &headers) {
+        Ok(link) => link,
+        Err(response) => return *response,
+    };
+    let opened = Opened {
+        token: &token,
+        link: &link,
+    };
+    let version = awaited.version.unwrap_or(link.case_version);
+    let look = awaited.look.unwrap_or(0).min(LOOKS);
+    let case = web.parts.cases.get(&link.case);
+    let words = case
+        .as_deref()
+        .map_or_else(|| accepted(&headers), |case| language(case, &headers));
+    let pages = web.pages(words);
+    let again = || {
+        let answer = match answer {
+            "me" => "me",
+            _ => "not-me",
+        };
+        format!(
+            "/c/{token}/status?answer={answer}&version={version}&look={}",
+            look + 1
+        )
+    };
+    let html = match (case.as_deref(), answer) {
+        (None, _) => pages.processing(opened, again(), look >= LOOKS),
+        (Some(case), answer) => match (Settled::of(case), answer) {
+            // Only "secured" and what follows it carries out "this wasn't me".
+            (Some(Settled::Unlocked | Settled::Closed), "not-me") => {
+                pages.processing(opened, again(), look >= LOOKS)
+            }
+            (Some(settled), _) => pages.settled(opened, case, settled),
+            (None, "me") if case.version > version => match pages::is_locked(case) {
+                true => pages.still_locked(opened, case),
+                false => pages.question(opened, case, Some(Notice::Moved), false),
+            },
+            (None, "me" | "not-me") => pages.processing(opened, again(), look >= LOOKS),
+            (None, _) => pages.question(opened, case, None, false),
+        },
+    };
+    page(StatusCode::OK, html)
+}
+
+type Fields = Result<Form<Vec<(String, String)>>, FormRejection>;
+
+/// "This was me".
+async fn me(
+    State(web): Shared,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Response {
+    let link = match web.open(&token, "me", &headers) {
+        Ok(link) => link,
+        Err(response) => return *response,
+    };
+    let opened = Opened {
+        token: &token,
+        link: &link,
+    };
+    let case = web.parts.cases.get(&link.case);
+    let words = case
+        .as_deref()
+        .map_or_else(|| accepted(&headers), |case| language(case, &headers));
+    let pages = web.pages(words);
+    if link.part != RecipientPart::Owner {
+        web.count("me", "forbidden");
+        return page(
+            StatusCode::FORBIDDEN,
+            pages.plain(Plain::Forbidden, Some(format!("/c/{token}"))),
+        );
+    }
+    let Ok(Form(fields)) = fields else {
+        web.count("me", "bad");
+        return page(
+            StatusCode::BAD_REQUEST,
+            pages.plain(Plain::Bad, Some(format!("/c/{token}"))),
+        );
+    };
+    let shown = shown_version(&fields).unwrap_or(link.case_version);
+    let ticked: Vec<&str> = fields
+        .iter()
+        .filter(|(name, _)| name == "place")
+        .map(|(_, value)| value.as_str())
+        .collect();
+    let Some(case) = case else {
+        let version = shown.min(link.case_version);
+        return web
+            .answer(&token, &link, None, "me", version, &[], pages)
+            .await;
+    };
+    if Settled::of(&case).is_some() {
+        web.count("me", "repeated");
+        return see_status(&token, "me", case.version);
+    }
+    if case.version > shown {
+        web.count("me", "moved");
+        return page(
+            StatusCode::CONFLICT,
+            pages.question(opened, &case, Some(Notice::Moved), false),
+        );
+    }
+    let places: Vec<&str> = case
+        .places
+        .iter()
+        .map(|place| place.value.as_str())
+        .filter(|place| ticked.contains(place))
+        .collect();
+    if places.is_empty() && !case.places.is_empty() {
+        web.count("me", "no_place");
+        return page(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            pages.question(opened, &case, Some(Notice::NoPlace), false),
+        );
+    }
+    web.answer(
+        &token,
+        &link,
+        Some(&case),
+        "me",
+        case.version,
+        &places,
+        pages,
+    )
+    .await
+}
+
+/// "This wasn't me": never refused.
+async fn not_me(
+    State(web): Shared,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Response {
+    let link = match web.open(&token, "not_me", &headers) {
+        Ok(link) => link,
+        Err(response) => return *response,
+    };
+    let case = web.parts.cases.get(&link.case);
+    let words = case
+        .as_deref()
+        .map_or_else(|| accepted(&headers), |case| language(case, &headers));
+    // A form that cannot be read does not make the answer less clear.
+    let shown = fields
+        .ok()
+        .and_then(|Form(fields)| shown_version(&fields))
+        .unwrap_or(link.case_version);
+    let newest = case
+        .as_deref()
+        .map_or(link.case_version, |case| case.version);
+    let version = shown.min(newest.max(link.case_version));
+    web.answer(
+        &token,
+        &link,
+        case.as_deref(),
+        "not_me",
+        version,
+        &[],
+        web.pages(words),
+    )
+    .await
+}
+
+/// A fresh mail, for a link that has expired or got lost among newer ones.
+async fn resend(State(web): Shared, Path(token): Path<String>, headers: HeaderMap) -> Response {
+    let link = match web.parts.links.open(&token, wall_clock()) {
+        Ok(link) => link,
+        Err(LinkError::Expired(link)) => *link,
+        Err(error) => return web.refuse(&token, "resend", &error, &headers),
+    };
+    let case = web.parts.cases.get(&link.case);
+    let words = case
+        .as_deref()
+        .map_or_else(|| accepted(&headers), |case| language(case, &headers));
+    web.answer(
+        &token,
+        &link,
+        case.as_deref(),
+        "resend",
+        link.case_version,
+        &[],
+        web.pages(words),
+    )
+    .await
+}
+
+#[derive(Default, Deserialize)]
+struct HelpState {
+    sent: Option<String>,
+}
+
+/// Where somebody without a usable link enters a case reference.
+async fn help(State(web): Shared, Query(state): Query<HelpState>, headers: HeaderMap) -> Response {
+    let pages = web.pages(accepted(&headers));
+    page(
+        StatusCode::OK,
+        match state.sent {
+            Some(_) => pages.plain(Plain::HelpDone, None),
+            None => pages.help(),
+        },
+    )
+}
+
+#[derive(Deserialize)]
+struct HelpForm {
+    case: String,
+}
+
+/// The same answer in the same time, whether the case exists or not.
+async fn help_asked(
+    State(web): Shared,
+    headers: HeaderMap,
+    form: Result<Form<HelpForm>, FormRejection>,
+) -> Response {
+    let Ok(Form(form)) = form else {
+        web.count("help", "bad");
+        let pages = web.pages(accepted(&headers));
+        return page(
+            StatusCode::BAD_REQUEST,
+            pages.plain(Plain::Bad, Some("/help".to_owned())),
+        );
+    };
+    let case = clean::case_reference(&form.case).and_then(|id| web.parts.cases.get(&id));
+    let ask = async {
+        let Some(case) = case.filter(|case| Settled::of(case).is_none_or(Settled::is_locked))
+        else {
+            return;
+        };
+        let link = Link {
+            case: case.id.as_str().into(),
+            partition: case.partition,
+            part: RecipientPart::Owner,
+            case_version: case.version,
+            expires: wall_clock(),
+        };
+        let asked = Answer {
+            link: &link,
+            case: Some(&case),
+            answer: "resend",
+            version: case.version,
+            places: &[],
+            by: "help",
+        };
+        if let Err(error) = web.publish(asked).await {
+            warn!(%error, "a mail that was asked for through /help cannot be requested");
+        }
+    };
+    // The record is handed to Kafka's client at once; whether it arrives within this time
+    // changes nothing that the visitor sees.
+    tokio::join!(
+        async {
+            let _ = tokio::time::timeout(HELP_TAKES, ask).await;
+        },
+        tokio::time::sleep(HELP_TAKES),
+    );
+    web.count("help", "accepted");
+    Redirect::to("/help?sent=1").into_response()
+}
+
+/// One answer on its way to the log.
+struct Answer<'a> {
+    link: &'a Link,
+    case: Option<&'a CaseRecord>,
+    answer: &'a str,
+    version: u32,
+    places: &'a [&'a str],
+    /// The recipient's part, or `help`.
+    by: &'a str,
+}
+
+/// Why an answer is not recorded.
+#[derive(Debug, thiserror::Error)]
+enum AnswerError {
+    #[error(transparent)]
+    Publish(#[from] crate::publish::PublishError),
+    #[error("the system's random source failed")]
+    Random,
+}
+
+impl Web {
+    fn pages(&self, words: &'static Words) -> Pages<'_> {
+        Pages {
+            look: &self.look,
+            w: words,
+        }
+    }
+
+    fn count(&self, answer: &str, result: &str) {
+        self.parts
+            .metrics
+            .links_total
+            .with_label_values(&[answer, result])
+            .inc();
+    }
+
+    /// The link that `token` is, or the page that says why it is none.
+    fn open(&self, token: &str, answer: &str, headers: &HeaderMap) -> Result<Link, Box<Response>> {
+        self.parts
+            .links
+            .open(token, wall_clock())
+            .map_err(|error| Box::new(self.refuse(token, answer, &error, headers)))
+    }
+
+    fn refuse(
+        &self,
+        token: &str,
+        answer: &str,
+        error: &LinkError,
+        headers: &HeaderMap,
+    ) -> Response {
+        match error {
+            LinkError::Expired(link) => {
+                self.count(answer, "expired");
+                let words = self
+                    .parts
+                    .cases
+                    .get(&link.case)
+                    .map_or_else(|| accepted(headers), |case| language(&case, headers));
+                let opened = Opened { token, link };
+                page(StatusCode::GONE, self.pages(words).expired(opened))
+            }
+            LinkError::Forged | LinkError::Malformed => {
+                self.count(answer, "forged");
+                let pages = self.pages(accepted(headers));
+                page(StatusCode::NOT_FOUND, pages.plain(Plain::Forged, None))
+            }
+        }
+    }
+
+    /// Publishes an answer and leads to its status, or says that it is not recorded.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a fact of the one request that is being answered"
+    )]
+    async fn answer(
+        &self,
+        token: &str,
+        link: &Link,
+        case: Option<&CaseRecord>,
+        answer: &str,
+        version: u32,
+        places: &[&str],
+        pages: Pages<'_>,
+    ) -> Response {
+        let published = self
+            .publish(Answer {
+                link,
+                case,
+                answer,
+                version,
+                places,
+                by: link.part.as_str(),
+            })
+            .await;
+        match published {
+            Ok(()) => {
+                self.count(answer, "accepted");
+                debug!(case = %link.case, answer, "answer recorded");
+                see_status(token, &answer.replace('_', "-"), version)
+            }
+            Err(error) => {
+                self.count(answer, "unavailable");
+                warn!(case = %link.case, answer, %error, "an owner's answer was not recorded");
+                let back = format!("/c/{token}?answer={}", answer.replace('_', "-"));
+                page(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    pages.failed(&link.case, back),
+                )
+            }
+        }
+    }
+
+    /// Returns once Kafka has acknowledged the answer.
+    async fn publish(&self, answer: Answer<'_>) -> Result<(), AnswerError> {
+        let mut random = [0_u8; 16];
+        getrandom::fill(&mut random).map_err(|_| AnswerError::Random)?;
+        let id = random.iter().fold(String::from("r-"), |mut id, byte| {
+            id.push_str(&format!("{byte:02x}"));
+            id
+        });
+        let account = answer.case.map(|case| case.account.as_str());
+        let payload = case_response(
+            &CaseResponse {
+                id: &id,
+                account,
+                case: &answer.link.case,
+                case_version: answer.version,
+                answer: answer.answer,
+                places: answer.places,
+                by: answer.by,
+                time: wall_clock(),
+            },
+            &self.parts.answer_keys,
+        );
+        self.parts
+            .publisher
+            .publish(Record {
+                topic: &self.parts.events_topic,
+                partition: Some(answer.link.partition),
+                key: account.map(str::as_bytes),
+                payload: &payload,
+            })
+            .await?;
+        Ok(())
+    }
+}
+
+/// To the status page, which says what has become of the answer.
+fn see_status(token: &str, answer: &str, version: u32) -> Response {
+    let to = format!("/c/{token}/status?answer={answer}&version={version}");
+    Redirect::to(&to).into_response()
+}
+
+/// The version that the posted page showed.
+fn shown_version(fields: &[(String, String)]) -> Option<u32> {
+    fields
+        .iter()
+        .find(|(name, _)| name == "version")
+        .and_then(|(_, value)| value.parse().ok())
+}
+
+fn page(status: StatusCode, html: String) -> Response {
+    let mut response = (status, Html(html)).into_response();
+    if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+    }
+    response
+}
+
+/// The language of the case, else the browser's, else English.
+fn language(case: &CaseRecord, headers: &HeaderMap) -> &'static Words {
+    case.locale
+        .as_deref()
+        .and_then(Words::of)
+        .unwrap_or_else(|| accepted(headers))
+}
+
+fn accepted(headers: &HeaderMap) -> &'static Words {
+    headers
+        .get(header::ACCEPT_LANGUAGE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(Words::accepted)
+        .unwrap_or_else(Words::fallback)
+}
+
+/// The first half of SHA-256, in hexadecimal: enough to tell versions of a file apart.
+fn fingerprint(text: &str) -> String {
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .take(8)
+        .fold(String::new(), |mut hex, byte| {
+            hex.push_str(&format!("{byte:02x}"));
+            hex
+        })
+}

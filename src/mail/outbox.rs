@@ -32,6 +32,8 @@ use crate::record::MailRecord;
 const MAX_DONE: usize = 2_000_000;
 /// Longest wait for mails that are being sent when their partition goes.
 const REVOKE_PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for the last commit and the farewell to the group.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 
 /// What the thread tells the mailer, in the order of the log.
@@ -157,9 +159,11 @@ impl Outbox {
         self.shared.stop.store(true, Ordering::Relaxed);
         // Nobody answers a revocation any more; a closed channel says so at once.
         drop(self.events);
-        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            warn!("the outbox thread ended badly");
+        let joined = tokio::task::spawn_blocking(move || self.thread.join());
+        match tokio::time::timeout(CLOSE_PATIENCE, joined).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(_) => warn!("the outbox thread ended by a panic"),
+            Err(_) => warn!("Kafka did not let the mailer leave its group in time"),
         }
     }
 }

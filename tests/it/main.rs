@@ -4,10 +4,19 @@
 //! them (`make services` installs them) and are skipped with a printed line elsewhere;
 //! with `DOORWARD_REQUIRE_SERVICES=1` a missing one is a failure.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and so do its helpers"
+)]
+
 mod config;
 mod facts;
 mod kafka;
+mod meaning;
 mod support;
 
 mod services;
+mod tidy;
 mod watch;

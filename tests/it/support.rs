@@ -8,6 +8,7 @@ pub mod doorward;
 pub mod kafka;
 pub mod process;
 pub mod smtp;
+pub mod story;
 
 use std::collections::BTreeSet;
 use std::io::Write;

@@ -1,0 +1,66 @@
+# Everything that is done to this project, by one word each. `make help` lists them.
+#
+# One set of flags, features and profiles everywhere: a build of one target is never thrown
+# away by the next. The first build compiles OpenSSL and librdkafka; later ones do not.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+# The targets share one cargo build folder, which cargo locks anyway.
+.NOTPARALLEL:
+
+CARGO ?= cargo
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/doorward
+DOORWARD_TOOLS ?= $(CACHE)/tools
+export DOORWARD_TOOLS
+
+SERVICES := $(DOORWARD_TOOLS)/services.env
+BENCHES := $(basename $(notdir $(wildcard benches/*.rs)))
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: ## The whole product on this machine, nothing to install: prints one address
+	$(CARGO) run --release --locked -- demo
+
+.PHONY: demo-once
+demo-once: ## The demo's attacks and answers once, as a table; fails if one went unseen
+	$(CARGO) run --release --locked -- demo --once
+
+.PHONY: test
+test: ## Every test that needs only Rust, a C compiler, make and perl
+	$(CARGO) test --locked
+
+.PHONY: test-services
+test-services: services ## The integration tests with real Kafka, SMTP and promtool, none skipped
+	. '$(SERVICES)' && DOORWARD_REQUIRE_SERVICES=1 $(CARGO) test --locked --test it
+
+.PHONY: services
+services: ## Install what test-services needs (Debian packages as root; the rest into the cache)
+	@mkdir -p '$(DOORWARD_TOOLS)'
+	@ci/install.sh services > '$(SERVICES).new' && mv '$(SERVICES).new' '$(SERVICES)'
+
+.PHONY: lint
+lint: ## Formatting, clippy and documentation, every warning an error
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
+
+.PHONY: deny
+deny: ## Licences, sources and bans of every dependency (advisories: see deny.toml)
+	@ci/install.sh deny
+	@echo 'advisories are not checked here: their database is a download (see deny.toml)'
+	$(CARGO) fetch --locked
+	PATH="$(DOORWARD_TOOLS)/bin:$$PATH" $(CARGO) deny --offline check --hide-inclusion-graph bans licenses sources
+
+.PHONY: bench
+bench: services ## All benchmarks, in full; prints the ratios that the README names
+	. '$(SERVICES)' && $(CARGO) bench --locked $(BENCHES:%=--bench %)
+
+.PHONY: bench-quick
+bench-quick: ## The engine's benchmark, briefly: that it runs, and roughly what it says
+	$(if $(filter engine,$(BENCHES)),$(CARGO) bench --locked --bench engine -- --quick,@:)
+
+.PHONY: ci
+ci: lint deny services test-services demo-once bench-quick ## What must pass before a change lands

@@ -1,0 +1,174 @@
+//! The cases that the pages show, read from their compacted topic.
+//!
+//! Every process reads every partition, so that any instance can show any case. Pages never
+//! write here: what an owner answers is seen once the engine has acted on it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::config;
+use crate::follow::{FollowError, Follower};
+use crate::record::CaseRecord;
+
+/// How often partitions that were added are looked for.
+const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(30);
+
+/// Every case of the last 30 days, by id.
+pub struct Cases {
+    cases: DashMap<String, Arc<CaseRecord>>,
+    changes: watch::Sender<u64>,
+    caught_up: AtomicBool,
+}
+
+impl Default for Cases {
+    fn default() -> Self {
+        Cases {
+            cases: DashMap::new(),
+            changes: watch::Sender::new(0),
+            caught_up: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Cases {
+    pub fn get(&self, id: &str) -> Option<Arc<CaseRecord>> {
+        self.cases.get(id).map(|case| Arc::clone(&case))
+    }
+
+    /// The case, waited for up to `patience`: its mail may be faster than this reader.
+    pub async fn wait_for(&self, id: &str, patience: Duration) -> Option<Arc<CaseRecord>> {
+        let mut changes = self.changes.subscribe();
+        let found = tokio::time::timeout(patience, async {
+            loop {
+                changes.mark_unchanged();
+                if let Some(case) = self.get(id) {
+                    return Some(case);
+                }
+                // Fails when the reader has gone, which ends the wait.
+                changes.changed().await.ok()?;
+            }
+        });
+        found.await.unwrap_or_else(|_| self.get(id))
+    }
+
+    /// Cases held.
+    pub fn len(&self) -> usize {
+        self.cases.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.cases.is_empty()
+    }
+
+    /// Whether the topic was read to its end since the start: a reason to be ready.
+    pub fn has_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Relaxed)
+    }
+
+    /// Takes one record of the topic; `None` is a tombstone. What is no case is passed over.
+    pub fn apply(&self, key: &[u8], value: Option<&[u8]>) {
+        match value {
+            None => {
+                if let Ok(id) = std::str::from_utf8(key) {
+                    self.cases.remove(id);
+                }
+            }
+            Some(value) => match serde_json::from_slice::<CaseRecord>(value) {
+                Ok(case) => {
+                    self.cases.insert(case.id.clone(), Arc::new(case));
+                }
+                Err(error) => warn!(%error, "a record of the cases topic is no case"),
+            },
+        }
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+}
+
+/// The thread that reads the topic. Dropping it lets the thread end by itself.
+pub struct CaseReader {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// Why cases cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CaseReaderError {
+    #[error(transparent)]
+    Follow(#[from] FollowError),
+    #[error("cannot start the case reader's thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl CaseReader {
+    /// Begins to fill `cases`. Brokers that are away are waited for.
+    ///
+    /// # Errors
+    /// Where librdkafka refuses the settings or the system has no thread to give.
+    pub fn start(
+        kafka: &config::Kafka,
+        topic: &str,
+        cases: Arc<Cases>,
+    ) -> Result<CaseReader, CaseReaderError> {
+        let mut follower = Follower::new(kafka, topic)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("cases".into())
+            .spawn(move || {
+                let mut looked: Option<Instant> = None;
+                let mut complaint = String::new();
+                while !stopped.load(Ordering::Relaxed) {
+                    if looked.is_none_or(|at| at.elapsed() > LOOK_FOR_PARTITIONS) {
+                        match follower.find_partitions() {
+                            Ok(()) => looked = Some(Instant::now()),
+                            Err(error) => complain(&mut complaint, &error),
+                        }
+                    }
+                    let polled = follower.poll(Duration::from_millis(100), &mut |key, value| {
+                        cases.apply(key, value);
+                    });
+                    if let Err(error) = polled {
+                        complain(&mut complaint, &error);
+                    }
+                    if !cases.has_caught_up() && follower.has_caught_up() {
+                        cases.caught_up.store(true, Ordering::Relaxed);
+                        info!(cases = cases.len(), "cases are read");
+                    }
+                }
+            })?;
+        Ok(CaseReader {
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Ends the thread and waits for it; call it where blocking is allowed.
+    pub fn stop(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            warn!("the case reader's thread ended by a panic");
+        }
+    }
+}
+
+impl Drop for CaseReader {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Says once what is wrong; librdkafka goes on trying by itself.
+fn complain(last: &mut String, error: &FollowError) {
+    let text = error.to_string();
+    if text != *last {
+        warn!(error = %text, "cases cannot be read for now");
+        *last = text;
+    }
+}

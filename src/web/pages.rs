@@ -1,0 +1,646 @@
+//! The owner's pages as HTML: what is known of a case, in the reader's language.
+//!
+//! Pure: the same case, link and settings give the same page. Which page is shown when is
+//! the handlers' business.
+
+use askama::Template;
+
+use crate::config::Site;
+use crate::engine::output::{CaseState, RecipientPart};
+use crate::link::Link;
+use crate::locale::{self, Words, clean, device, fill};
+use crate::record::CaseRecord;
+
+/// What the site's settings lend to every page.
+#[derive(Clone, Debug)]
+pub struct Look {
+    pub site: Site,
+    /// Path of the style sheet, with its hash.
+    pub css: String,
+}
+
+/// What stands around every page.
+struct Frame<'a> {
+    w: &'static Words,
+    title: &'a str,
+    site: String,
+    css: &'a str,
+    /// Empty where no case is known.
+    reference: String,
+    support_url: Option<&'a str>,
+    support_email: Option<&'a str>,
+    /// Loaded again from here after two seconds.
+    refresh: Option<String>,
+}
+
+impl Frame<'_> {
+    fn has_support(&self) -> bool {
+        self.support_url.is_some() || self.support_email.is_some()
+    }
+
+    fn support_mail_words(&self) -> String {
+        fill(
+            &self.w.page.support_mail,
+            &[("email", self.support_email.unwrap_or_default())],
+        )
+    }
+}
+
+struct Fact<'a> {
+    name: &'a str,
+    value: String,
+}
+
+struct Row {
+    time: String,
+    place: String,
+    address: String,
+}
+
+/// What happened.
+struct Story<'a> {
+    happened: &'a str,
+    facts: Vec<Fact<'a>>,
+    evidence_title: String,
+    evidence: Vec<Row>,
+}
+
+struct PlaceBox {
+    value: String,
+    label: String,
+    ticked: bool,
+}
+
+struct MeForm<'a> {
+    text: &'a str,
+    action: String,
+    places: Vec<PlaceBox>,
+}
+
+struct NotMeForm<'a> {
+    text: &'a str,
+    action: String,
+}
+
+#[derive(Template)]
+#[template(path = "page/question.html")]
+struct QuestionPage<'a> {
+    frame: Frame<'a>,
+    notice: Option<&'a str>,
+    lead: &'a str,
+    story: Option<Story<'a>>,
+    again: String,
+    co_owner: bool,
+    me: Option<MeForm<'a>>,
+    not_me: NotMeForm<'a>,
+    not_me_first: bool,
+    version: u32,
+}
+
+#[derive(Template)]
+#[template(path = "page/message.html")]
+struct MessagePage<'a> {
+    frame: Frame<'a>,
+    tone: Tone,
+    paragraphs: Vec<&'a str>,
+    steps: Vec<&'a str>,
+    next: Option<Next<'a>>,
+    not_me: Option<NotMeForm<'a>>,
+    version: u32,
+}
+
+#[derive(Template)]
+#[template(path = "page/help.html")]
+struct HelpPage<'a> {
+    frame: Frame<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Tone {
+    Good,
+    Stop,
+    Fail,
+    Busy,
+    Plain,
+}
+
+impl Tone {
+    fn class(self) -> &'static str {
+        match self {
+            Tone::Good => "good",
+            Tone::Stop => "stop",
+            Tone::Fail => "fail",
+            Tone::Busy => "busy",
+            Tone::Plain => "plain",
+        }
+    }
+
+    fn sign(self) -> &'static str {
+        match self {
+            Tone::Good => "✓",
+            Tone::Stop | Tone::Fail => "!",
+            Tone::Busy | Tone::Plain => "i",
+        }
+    }
+}
+
+enum Way {
+    Link(String),
+    Post(String),
+}
+
+/// The one thing to do next.
+struct Next<'a> {
+    title: Option<&'a str>,
+    text: Option<&'a str>,
+    label: String,
+    way: Way,
+    after: Option<&'a str>,
+}
+
+impl<'a> Next<'a> {
+    fn link(label: &str, href: String) -> Next<'a> {
+        Next {
+            title: None,
+            text: None,
+            label: label.to_owned(),
+            way: Way::Link(href),
+            after: None,
+        }
+    }
+
+    fn post(label: &str, action: String) -> Next<'a> {
+        Next {
+            way: Way::Post(action),
+            ..Next::link(label, String::new())
+        }
+    }
+}
+
+/// Why a question is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The case grew since the page was shown.
+    Moved,
+    /// The case grew since the mail was sent.
+    Newer,
+    /// "Me" without one of the places.
+    NoPlace,
+}
+
+/// A link and where it stands in a URL.
+#[derive(Clone, Copy)]
+pub struct Opened<'a> {
+    pub token: &'a str,
+    pub link: &'a Link,
+}
+
+impl Opened<'_> {
+    fn path(&self, action: &str) -> String {
+        format!("/c/{}{action}", self.token)
+    }
+}
+
+/// States of a case that ask nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    Unlocked,
+    Secured,
+    Recovered,
+    Closed,
+}
+
+impl Settled {
+    /// Whether the account is locked all the same, so that its owner may want the mail.
+    pub fn is_locked(self) -> bool {
+        self == Settled::Secured
+    }
+
+    /// `None` where the case waits for an answer, and for a state that this program does not
+    /// know: asking is harmless.
+    pub fn of(case: &CaseRecord) -> Option<Settled> {
+        match CaseState::parse(&case.state)? {
+            CaseState::Open | CaseState::Asked => None,
+            CaseState::Unlocked => Some(Settled::Unlocked),
+            CaseState::Secured => Some(Settled::Secured),
+            CaseState::Recovered => Some(Settled::Recovered),
+            CaseState::Closed => Some(Settled::Closed),
+        }
+    }
+}
+
+/// Pages that say one thing and know no case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain {
+    Forged,
+    Forbidden,
+    Busy,
+    Bad,
+    Missing,
+    Resent,
+    HelpDone,
+}
+
+/// Renders pages in one language.
+#[derive(Clone, Copy)]
+pub struct Pages<'a> {
+    pub look: &'a Look,
+    pub w: &'static Words,
+}
+
+impl<'a> Pages<'a> {
+    fn frame(&self, title: &'a str, reference: &str) -> Frame<'a> {
+        let site = &self.look.site;
+        Frame {
+            w: self.w,
+            title,
+            site: clean::line(&site.name, 80),
+            css: &self.look.css,
+            reference: clean::line(reference, 80),
+            support_url: site.support_url.as_deref(),
+            support_email: site.support_email.as_deref(),
+            refresh: None,
+        }
+    }
+
+    /// "Was this you?", with everything that is known of the case.
+    pub fn question(
+        &self,
+        opened: Opened<'_>,
+        case: &CaseRecord,
+        notice: Option<Notice>,
+        not_me_first: bool,
+    ) -> String {
+        let p = &self.w.page;
+        let locked = is_locked(case);
+        let lead = match (locked, case.scope.as_str()) {
+            (true, "unfamiliar") => &p.lead_unfamiliar,
+            (true, _) => &p.lead_locked,
+            (false, _) => &p.lead_asked,
+        };
+        let owner = opened.link.part == RecipientPart::Owner;
+        let places = self.place_boxes(case);
+        let me = owner.then(|| MeForm {
+            text: match (locked, places.is_empty()) {
+                (false, _) => &p.me_text_asked,
+                (true, true) => &p.me_text_plain,
+                (true, false) => &p.me_text,
+            },
+            action: opened.path("/me"),
+            places,
+        });
+        render(QuestionPage {
+            frame: self.frame(&p.title_question, &case.id),
+            notice: notice.map(|notice| match notice {
+                Notice::Moved => p.notice_moved.as_str(),
+                Notice::Newer => &p.notice_newer,
+                Notice::NoPlace => &p.notice_places,
+            }),
+            lead,
+            story: Some(self.story(case, locked)),
+            again: opened.path(""),
+            co_owner: !owner,
+            me,
+            not_me: NotMeForm {
+                text: if locked {
+                    &p.not_me_text
+                } else {
+                    &p.not_me_text_asked
+                },
+                action: opened.path("/not-me"),
+            },
+            not_me_first: not_me_first || !owner,
+            version: case.version,
+        })
+    }
+
+    /// The question before the case is known here: the answer counts for the version that
+    /// was mailed.
+    pub fn general_question(&self, opened: Opened<'_>, not_me_first: bool) -> String {
+        let p = &self.w.page;
+        let owner = opened.link.part == RecipientPart::Owner;
+        render(QuestionPage {
+            frame: self.frame(&p.general_title, &opened.link.case),
+            notice: None,
+            lead: &p.general_text,
+            story: None,
+            again: opened.path(""),
+            co_owner: !owner,
+            me: owner.then(|| MeForm {
+                text: &p.general_me,
+                action: opened.path("/me"),
+                places: Vec::new(),
+            }),
+            not_me: NotMeForm {
+                text: &p.not_me_text,
+                action: opened.path("/not-me"),
+            },
+            not_me_first: not_me_first || !owner,
+            version: opened.link.case_version,
+        })
+    }
+
+    /// How a case stands that needs no answer.
+    pub fn settled(&self, opened: Opened<'_>, case: &CaseRecord, state: Settled) -> String {
+        let p = &self.w.page;
+        let site = &self.look.site;
+        let label = fill(&p.unlocked_next, &[("site", &clean::line(&site.name, 80))]);
+        let home = Next::link(&label, site.url.clone());
+        let (title, text, steps, next) = match state {
+            Settled::Secured => (
+                &p.secured_title,
+                &p.secured_lead,
+                vec![
+                    p.secured_locked.as_str(),
+                    &p.secured_sessions,
+                    &p.secured_password,
+                ],
+                self.new_password(case, home),
+            ),
+            Settled::Recovered => (&p.recovered_title, &p.recovered_text, vec![], home),
+            Settled::Closed => (&p.closed_title, &p.closed_text, vec![], home),
+            Settled::Unlocked => (&p.unlocked_title, &p.unlocked_text, vec![], home),
+        };
+        // "This wasn't me" is believed for as long as the link lives.
+        let not_me = matches!(state, Settled::Unlocked | Settled::Closed).then(|| NotMeForm {
+            text: if state == Settled::Unlocked {
+                &p.not_me_text_late
+            } else {
+                &p.not_me_text_asked
+            },
+            action: opened.path("/not-me"),
+        });
+        render(MessagePage {
+            frame: self.frame(title, &case.id),
+            tone: Tone::Good,
+            paragraphs: vec![text],
+            steps,
+            next: Some(next),
+            not_me,
+            version: case.version,
+        })
+    }
+
+    fn new_password(&self, case: &CaseRecord, home: Next<'a>) -> Next<'a> {
+        let p = &self.w.page;
+        match &self.look.site.password_url {
+            Some(url) => Next {
+                title: Some(&p.secured_next_title),
+                text: Some(&p.secured_next),
+                label: p.secured_next_button.clone(),
+                way: Way::Link(with_case(url, &case.id)),
+                after: Some(&p.secured_mailbox),
+            },
+            None => Next {
+                title: Some(&p.secured_next_title),
+                text: Some(&p.secured_next),
+                after: Some(&p.secured_mailbox),
+                ..home
+            },
+        }
+    }
+
+    /// The answer is recorded and has yet to show in the case.
+    pub fn processing(&self, opened: Opened<'_>, next: String, slow: bool) -> String {
+        let p = &self.w.page;
+        let mut frame = self.frame(&p.processing_title, &opened.link.case);
+        let again = slow.then(|| Next::link(&p.processing_again, next.clone()));
+        frame.refresh = (!slow).then_some(next);
+        render(MessagePage {
+            frame,
+            tone: if slow { Tone::Plain } else { Tone::Busy },
+            paragraphs: vec![if slow {
+                p.processing_slow.as_str()
+            } else {
+                &p.processing_text
+            }],
+            steps: vec![],
+            next: again,
+            not_me: None,
+            version: 0,
+        })
+    }
+
+    /// "Me" was heard, and the account is locked all the same.
+    pub fn still_locked(&self, opened: Opened<'_>, case: &CaseRecord) -> String {
+        let p = &self.w.page;
+        self.message(
+            &p.still_title,
+            &case.id,
+            Tone::Stop,
+            &p.still_text,
+            Some(Next::link(&p.still_next, opened.path(""))),
+        )
+    }
+
+    /// A link of ours that is too old.
+    pub fn expired(&self, opened: Opened<'_>) -> String {
+        let p = &self.w.page;
+        self.message(
+            &p.expired_title,
+            &opened.link.case,
+            Tone::Stop,
+            &p.expired_text,
+            Some(Next::post(&p.expired_button, opened.path("/resend"))),
+        )
+    }
+
+    /// Kafka did not acknowledge. `back` leads to where the answer can be given again.
+    pub fn failed(&self, reference: &str, back: String) -> String {
+        let p = &self.w.page;
+        self.message(
+            &p.failed_title,
+            reference,
+            Tone::Fail,
+            &p.failed_text,
+            Some(Next::link(&p.failed_button, back)),
+        )
+    }
+
+    pub fn plain(&self, page: Plain, back: Option<String>) -> String {
+        let p = &self.w.page;
+        let (title, tone, text) = match page {
+            Plain::Forged => (&p.forged_title, Tone::Stop, &p.forged_text),
+            Plain::Forbidden => (&p.forbidden_title, Tone::Stop, &p.forbidden_text),
+            Plain::Busy => (&p.busy_title, Tone::Stop, &p.busy_text),
+            Plain::Bad => (&p.bad_title, Tone::Stop, &p.bad_text),
+            Plain::Missing => (&p.missing_title, Tone::Plain, &p.missing_text),
+            Plain::Resent => (&p.resent_title, Tone::Good, &p.resent_text),
+            Plain::HelpDone => (&p.help_done_title, Tone::Good, &p.help_done_text),
+        };
+        let next = match page {
+            Plain::Forged => Some(Next::link(&p.forged_help, "/help".to_owned())),
+            _ => back.map(|back| Next::link(&p.back, back)),
+        };
+        self.message(title, "", tone, text, next)
+    }
+
+    /// Where a case reference can be entered.
+    pub fn help(&self) -> String {
+        render(HelpPage {
+            frame: self.frame(&self.w.page.help_title, ""),
+        })
+    }
+
+    fn message(
+        &self,
+        title: &'a str,
+        reference: &str,
+        tone: Tone,
+        text: &'a str,
+        next: Option<Next<'a>>,
+    ) -> String {
+        render(MessagePage {
+            frame: self.frame(title, reference),
+            tone,
+            paragraphs: vec![text],
+            steps: vec![],
+            next,
+            not_me: None,
+            version: 0,
+        })
+    }
+
+    fn story(&self, case: &CaseRecord, locked: bool) -> Story<'a> {
+        let w = self.w;
+        let reason = w.reason(&case.reason);
+        let mut facts = Vec::new();
+        let newest = case
+            .evidence
+            .iter()
+            .filter_map(|e| locale::parse_time(&e.time))
+            .max()
+            .or_else(|| locale::parse_time(&case.opened));
+        if let Some(time) = newest {
+            facts.push(Fact {
+                name: &w.facts.when,
+                value: w.time(time),
+            });
+        }
+        let mut places: Vec<String> = Vec::new();
+        for name in case
+            .evidence
+            .iter()
+            .filter_map(|e| w.country(e.country.as_deref()?))
+        {
+            if !places.contains(&name) {
+                places.push(name);
+            }
+        }
+        if !places.is_empty() {
+            facts.push(Fact {
+                name: &w.facts.r#where,
+                value: fill(&w.facts.roughly, &[("place", &places.join(", "))]),
+            });
+        }
+        if let Some(device) = case
+            .device
+            .as_deref()
+            .and_then(|agent| device::summary(agent, w))
+        {
+            facts.push(Fact {
+                name: &w.facts.device,
+                value: device,
+            });
+        }
+        facts.push(Fact {
+            name: &w.facts.done,
+            value: w.done(locked.then_some(case.scope.as_str())).to_owned(),
+        });
+        let evidence: Vec<Row> = case.evidence.iter().map(|e| self.row(e)).collect();
+        Story {
+            happened: &reason.long,
+            facts,
+            evidence_title: fill(&w.page.evidence, &[("count", &evidence.len().to_string())]),
+            evidence,
+        }
+    }
+
+    fn row(&self, evidence: &crate::record::EvidenceRecord) -> Row {
+        let w = self.w;
+        let time = locale::parse_time(&evidence.time);
+        let place = evidence.country.as_deref().and_then(|code| w.country(code));
+        let address = evidence
+            .ip
+            .as_deref()
+            .and_then(|ip| ip.parse::<std::net::IpAddr>().ok());
+        Row {
+            time: time.map_or_else(|| "–".into(), |time| w.time(time)),
+            place: place.unwrap_or_else(|| w.facts.place_unknown.clone()),
+            address: address.map_or_else(|| "–".into(), |ip| ip.to_string()),
+        }
+    }
+
+    /// The places that still ask for a tick.
+    fn place_boxes(&self, case: &CaseRecord) -> Vec<PlaceBox> {
+        let w = self.w;
+        case.places
+            .iter()
+            .map(|place| {
+                let name = w.place(&place.value);
+                let label = match locale::parse_time(&place.time) {
+                    Some(time) => fill(
+                        &w.page.place_seen,
+                        &[("place", &name), ("when", &w.time(time))],
+                    ),
+                    None => name,
+                };
+                PlaceBox {
+                    value: place.value.clone(),
+                    label,
+                    ticked: place.known,
+                }
+            })
+            .collect()
+    }
+}
+
+/// Whether the account is locked as far as the case says.
+pub fn is_locked(case: &CaseRecord) -> bool {
+    CaseState::parse(&case.state).is_some_and(CaseState::is_locked)
+}
+
+/// `url` with the case in its query. The id goes through percent-encoding, since the site's
+/// own page reads it.
+fn with_case(url: &str, case: &str) -> String {
+    let mut encoded = String::with_capacity(case.len());
+    for byte in case.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    let (base, fragment) = match url.split_once('#') {
+        Some((base, fragment)) => (base, format!("#{fragment}")),
+        None => (url, String::new()),
+    };
+    let joint = if base.contains('?') { '&' } else { '?' };
+    format!("{base}{joint}case={encoded}{fragment}")
+}
+
+/// A page's template cannot fail but for memory; an empty page is then the least evil.
+fn render(page: impl Template) -> String {
+    page.render().unwrap_or_else(|error| {
+        tracing::error!(%error, "a page cannot be rendered");
+        String::new()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_case;
+
+    #[test]
+    fn the_case_joins_whatever_query_the_site_has() {
+        assert_eq!(with_case("https://s/p", "k-1"), "https://s/p?case=k-1");
+        assert_eq!(
+            with_case("https://s/p?a=b", "k&1"),
+            "https://s/p?a=b&case=k%261"
+        );
+        assert_eq!(
+            with_case("https://s/p#top", "k-1"),
+            "https://s/p?case=k-1#top"
+        );
+    }
+}

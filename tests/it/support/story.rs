@@ -1,0 +1,290 @@
+//! A story told to the engine: events at times, and what it said.
+//!
+//! The broker's clock follows the events unless a story sets it apart, so that lateness and
+//! staleness are said where they matter.
+
+use std::sync::Arc;
+
+use doorward::document::{Diagnostics, SourceFile, render_all};
+use doorward::engine::output::{Command, CommandKind, Decision, Effect, Mail, Outputs};
+use doorward::engine::{Engine, Partition, Settings};
+use doorward::enrich::Facts;
+use doorward::enrich::iplist::Lists;
+use doorward::event::decode::{Decoder, Dropped};
+use doorward::event::wire::MacKeys;
+use doorward::event::{Source, Timestamp};
+use doorward::rules::RuleSet;
+use serde_json::{Value, json};
+
+/// 2026-11-22T06:00:00Z, when every story begins.
+pub const START: i64 = 1_795_327_200_000;
+pub const SECOND: i64 = 1_000;
+pub const MINUTE: i64 = 60 * SECOND;
+pub const HOUR: i64 = 60 * MINUTE;
+pub const DAY: i64 = 24 * HOUR;
+
+/// Addresses in the built-in database's countries.
+pub const NORWAY: &str = "81.167.144.58";
+pub const GERMANY: &str = "84.128.0.1";
+pub const BRAZIL: &str = "200.160.2.3";
+pub const JAPAN: &str = "133.11.93.1";
+pub const MALICIOUS: &str = "198.51.100.7";
+pub const ANONYMIZER: &str = "203.0.113.200";
+
+pub struct Story {
+    pub engine: Engine,
+    pub partition: Partition,
+    decoder: Decoder,
+    offset: i64,
+    /// Broker time, in milliseconds from the start of the story.
+    pub now: i64,
+    /// Everything said so far.
+    pub said: Outputs,
+}
+
+/// What one event caused.
+#[derive(Debug, Default)]
+pub struct Said {
+    pub commands: Vec<Command>,
+    pub decisions: Vec<Decision>,
+    pub mails: Vec<Mail>,
+    pub cases: usize,
+    pub changed: usize,
+}
+
+impl Said {
+    /// `rule effect value` of each decision.
+    pub fn decisions(&self) -> Vec<String> {
+        self.decisions
+            .iter()
+            .map(|d| format!("{} {} {}", d.rule, d.effect.as_str(), d.value))
+            .collect()
+    }
+
+    pub fn commands(&self) -> Vec<&'static str> {
+        self.commands.iter().map(|c| c.kind.as_str()).collect()
+    }
+
+    pub fn acted(&self) -> bool {
+        self.decisions.iter().any(|d| d.effect == Effect::Acted)
+    }
+
+    pub fn locked(&self) -> bool {
+        self.commands
+            .iter()
+            .any(|c| c.kind == CommandKind::LockAccount)
+    }
+
+    pub fn is_silent(&self) -> bool {
+        self.commands.is_empty() && self.decisions.is_empty() && self.mails.is_empty()
+    }
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        max_lateness_ms: 5 * MINUTE,
+        act_within_ms: 24 * HOUR,
+        link_valid_ms: 24 * HOUR,
+        partitions: 4,
+        max_unlearned: Settings::MAX_UNLEARNED,
+        state_key: *b"a key for tests!",
+        answer_keys: None,
+    }
+}
+
+pub fn lists() -> Lists {
+    Lists::from_entries(&[
+        ("malicious_ips", &["198.51.100.0/24", "2001:db8:bad::/48"]),
+        ("anonymizers", &["203.0.113.128/25"]),
+    ])
+    .unwrap()
+}
+
+pub fn facts() -> Facts {
+    Facts {
+        geo: Some(doorward::builtin::geoip().unwrap()),
+        previous_geo: None,
+        lists: lists(),
+    }
+}
+
+/// The rules in these texts.
+///
+/// # Panics
+/// With the rendered mistakes.
+pub fn rule_set(texts: &[&str]) -> RuleSet {
+    let files: Vec<Arc<SourceFile>> = texts
+        .iter()
+        .enumerate()
+        .map(|(at, text)| SourceFile::new(format!("{at}.rule.yaml"), *text))
+        .collect();
+    let mut found = Diagnostics::default();
+    let rules = RuleSet::load(&files, &lists(), &mut found);
+    rules.unwrap_or_else(|| panic!("{}", render_all(&found, false)))
+}
+
+/// The four shipped rules.
+pub fn shipped() -> RuleSet {
+    let texts: Vec<&str> = doorward::builtin::rules_file_names()
+        .filter(|name| name.ends_with(".rule.yaml"))
+        .filter_map(doorward::builtin::rules_file)
+        .collect();
+    assert_eq!(texts.len(), 4);
+    rule_set(&texts)
+}
+
+impl Story {
+    /// With the shipped rules.
+    pub fn new() -> Story {
+        Story::with(shipped(), facts(), settings())
+    }
+
+    /// With one rule of its own.
+    pub fn of_rule(text: &str) -> Story {
+        Story::with(rule_set(&[text]), facts(), settings())
+    }
+
+    pub fn with_keys(keys: MacKeys) -> Story {
+        let mut settings = settings();
+        settings.answer_keys = Some(keys);
+        Story::with(shipped(), facts(), settings)
+    }
+
+    pub fn with(rules: RuleSet, facts: Facts, settings: Settings) -> Story {
+        Story {
+            decoder: rules.decoder(),
+            engine: Engine::new(Arc::new(rules), Arc::new(facts), settings),
+            partition: Partition::default(),
+            offset: 0,
+            now: 0,
+            said: Outputs::default(),
+        }
+    }
+
+    /// An event `at` milliseconds after the start; the broker receives it then, or at once
+    /// where its clock is already further. `id` and `time` are filled in.
+    pub fn event(&mut self, at: i64, fields: Value) -> Said {
+        self.now = self.now.max(at);
+        let now = self.now;
+        self.event_received(at, now, fields)
+    }
+
+    /// An event of one time that the broker receives at another.
+    pub fn event_received(&mut self, at: i64, now: i64, fields: Value) -> Said {
+        self.now = now;
+        let mut event = json!({ "id": format!("e{}", self.offset), "time": START + at });
+        for (name, value) in fields.as_object().unwrap() {
+            event[name] = value.clone();
+        }
+        self.bytes(now, &serde_json::to_vec(&event).unwrap())
+    }
+
+    /// The bytes of one message.
+    pub fn bytes(&mut self, now: i64, payload: &[u8]) -> Said {
+        self.now = now;
+        let source = Source {
+            partition: 0,
+            offset: self.offset,
+        };
+        self.offset += 1;
+        let mut out = Outputs::default();
+        let event = self.decoder.decode(payload, &mut Dropped::new()).unwrap();
+        self.engine.handle(
+            &mut self.partition,
+            &event,
+            source,
+            Timestamp(START + now),
+            &mut out,
+        );
+        let said = Said {
+            commands: out.commands.clone(),
+            decisions: out.decisions.clone(),
+            mails: out.mails.clone(),
+            cases: out.cases.len(),
+            changed: out.changed.len(),
+        };
+        self.said.commands.append(&mut out.commands);
+        self.said.decisions.append(&mut out.decisions);
+        self.said.mails.append(&mut out.mails);
+        self.said.cases.append(&mut out.cases);
+        self.said.dropped_cases.append(&mut out.dropped_cases);
+        add(&mut self.said, &out);
+        said
+    }
+
+    pub fn failed_login(&mut self, at: i64, account: &str, ip: &str) -> Said {
+        self.event(
+            at,
+            json!({ "type": "login", "outcome": "failure", "account": account, "ip": ip,
+                    "reason": "bad_password", "email": format!("{account}@example.org") }),
+        )
+    }
+
+    pub fn login(&mut self, at: i64, account: &str, ip: &str) -> Said {
+        self.event(
+            at,
+            json!({ "type": "login", "outcome": "success", "account": account, "ip": ip,
+                    "session": format!("s-{at}"), "email": format!("{account}@example.org") }),
+        )
+    }
+
+    pub fn second_factor(&mut self, at: i64, account: &str, outcome: &str) -> Said {
+        self.event(
+            at,
+            json!({ "type": "two_factor", "outcome": outcome, "account": account, "ip": NORWAY,
+                    "email": format!("{account}@example.org") }),
+        )
+    }
+
+    /// The owner's answer to the account's current case.
+    pub fn answer(&mut self, at: i64, account: &str, answer: &str, places: &[&str]) -> Said {
+        let case = self.case(account);
+        let version = self.version(account);
+        self.event(
+            at,
+            json!({ "type": "case_response", "account": account, "case": case,
+                    "case_version": version, "answer": answer, "places": places,
+                    "by": "owner" }),
+        )
+    }
+
+    /// The id of the account's current case.
+    pub fn case(&self, account: &str) -> String {
+        self.engine
+            .case_of(&self.partition, account)
+            .unwrap_or_else(|| panic!("{account} has no case"))
+            .to_string()
+    }
+
+    /// The version that the account's case was last shown with.
+    pub fn version(&self, account: &str) -> u32 {
+        self.view(account).version
+    }
+
+    /// The account's case as it was last shown.
+    pub fn view(&self, account: &str) -> &doorward::engine::output::CaseView {
+        self.said
+            .cases
+            .iter()
+            .rev()
+            .find(|case| *case.account == *account)
+            .unwrap_or_else(|| panic!("no case of {account} was shown"))
+    }
+}
+
+fn add(sum: &mut Outputs, out: &Outputs) {
+    let (sum, more) = (&mut sum.counts, &out.counts);
+    sum.late += more.late;
+    sum.duplicate += more.duplicate;
+    sum.id_conflict += more.id_conflict;
+    sum.unkeyed += more.unkeyed;
+    sum.future += more.future;
+    sum.country_unknown += more.country_unknown;
+    sum.window_full += more.window_full;
+    sum.answers_applied += more.answers_applied;
+    sum.answers_ignored += more.answers_ignored;
+    sum.answers_forged += more.answers_forged;
+    sum.mail_no_address += more.mail_no_address;
+    sum.mail_capped += more.mail_capped;
+    sum.evicted += more.evicted;
+}
