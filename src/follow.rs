@@ -11,14 +11,15 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use crate::config;
-use crate::publish::client_config;
+use crate::ingest::client::common;
+use crate::publish::Quiet;
 
 /// How long one question to a broker may take.
 const ASK: Duration = Duration::from_secs(5);
 
 /// A reader of one topic. It blocks, so it lives on a thread of its own.
 pub struct Follower {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
     topic: String,
     /// Offset of the next record to read, by partition.
     next: BTreeMap<i32, i64>,
@@ -39,7 +40,7 @@ impl Follower {
     /// # Errors
     /// Where librdkafka refuses the settings; the broker is not asked yet.
     pub fn new(kafka: &config::Kafka, topic: &str) -> Result<Follower, FollowError> {
-        let consumer = client_config(kafka)
+        let consumer = common(kafka, "follow")
             // librdkafka assigns nothing without a group id; nobody joins it.
             .set("group.id", format!("{}-reader", kafka.group))
             .set("enable.auto.commit", "false")
@@ -47,7 +48,7 @@ impl Follower {
             .set("auto.offset.reset", "earliest")
             .set("enable.partition.eof", "true")
             .set("fetch.queue.backoff.ms", "1")
-            .create()
+            .create_with_context(Quiet)
             .map_err(|error| FollowError::Kafka {
                 topic: topic.to_owned(),
                 error,

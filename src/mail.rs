@@ -35,7 +35,7 @@ use crate::record::{MailRecord, ReceiptRecord, SCHEMA};
 use content::Links;
 use outbox::{Outbox, OutboxError, OutboxEvent, Skipped};
 use queue::{Pending, Place, Queue};
-use transport::{SendError, Transport};
+use transport::{Courier, SendError, Transport};
 
 /// Mails held at once; at 4 kB each, 40 MB. Past it the outbox waits in Kafka.
 pub const MAX_WAITING: usize = 10_000;
@@ -80,13 +80,13 @@ pub enum MailerError {
 /// Sends what stands in the outbox until it is told to stop.
 pub struct Mailer {
     outbox: Outbox,
+    transport: Transport,
     sender: Sender,
     connections: usize,
 }
 
 /// What sending one mail needs; shared by all mails that are being sent.
 struct Sender {
-    transport: Transport,
     links: LinkKeys,
     publisher: Publisher,
     receipts: String,
@@ -124,7 +124,6 @@ impl Mailer {
         let mail = &config.mail;
         let per_hour = NonZeroU32::new(mail.per_hour).unwrap_or(NonZeroU32::MIN);
         let sender = Sender {
-            transport,
             links: LinkKeys::new(&config.keys.link)?,
             publisher: Publisher::new(&config.kafka, RECEIPT_TIMEOUT)?,
             receipts: config.topics.receipts.clone(),
@@ -144,6 +143,7 @@ impl Mailer {
         };
         Ok(Mailer {
             outbox: Outbox::open(&config.kafka, &config.topics)?,
+            transport,
             sender,
             connections: mail.connections.max(1),
         })
@@ -154,10 +154,12 @@ impl Mailer {
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Mailer {
             mut outbox,
+            transport,
             sender,
             connections,
         } = self;
-        let sender = &sender;
+        let courier = transport.courier();
+        let (sender, courier) = (&sender, &courier);
         let mut shutdown = pin!(shutdown);
         let mut queue = Queue::default();
         let mut sending = FuturesUnordered::new();
@@ -169,7 +171,7 @@ impl Mailer {
                 && let Some(pending) = queue.take_due(wall_clock())
             {
                 in_flight.push(pending.place);
-                sending.push(sender.attempt(pending));
+                sending.push(sender.attempt(courier, pending));
             }
             departing.retain(|d| {
                 in_flight
@@ -299,7 +301,7 @@ impl Sender {
     }
 
     /// Tries one mail once.
-    async fn attempt(&self, mut pending: Pending) -> Attempt {
+    async fn attempt(&self, courier: &Courier, mut pending: Pending) -> Attempt {
         let now = wall_clock();
         let to = match pending.record.to.parse::<Address>() {
             Ok(to) => to,
@@ -324,7 +326,7 @@ impl Sender {
             Ok(message) => message,
             Err(why) => return self.give_up(&pending, &why).await,
         };
-        match self.transport.send(message).await {
+        match courier.send(message).await {
             Ok(()) => {
                 self.count("sent");
                 let delay_ms = wall_clock().since_ms(pending.queued).max(0);

@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientContext;
-use rdkafka::config::ClientConfig;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
+use tracing::debug;
 
 use crate::config;
 use crate::event::Timestamp;
+use crate::ingest::client::common;
 
 /// This machine's clock. Only the edges read it; in the core the broker's decides.
 pub fn wall_clock() -> Timestamp {
@@ -26,20 +28,21 @@ pub fn wall_clock() -> Timestamp {
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// The settings that every Kafka client of this process begins with.
-pub fn client_config(kafka: &config::Kafka) -> ClientConfig {
-    let mut client = ClientConfig::new();
-    client
-        .set("bootstrap.servers", &kafka.brokers)
-        .set("client.id", format!("doorward-{}", kafka.instance));
-    for (name, value) in &kafka.properties {
-        client.set(name, value);
+/// The context of clients that need none of their own: it keeps librdkafka's remarks out
+/// of the log, since each caller says once what it cannot do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        // The end of a partition comes as an error, and is none.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            debug!(%error, reason, "librdkafka");
+        }
     }
-    for (name, secret) in &kafka.secrets {
-        client.set(name, secret.expose());
-    }
-    client
 }
+
+impl ConsumerContext for Quiet {}
 
 /// One record to write.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +79,11 @@ type Acknowledgement = Result<(), KafkaError>;
 /// Passes each delivery report to whoever waits for it.
 struct Acknowledge;
 
-impl ClientContext for Acknowledge {}
+impl ClientContext for Acknowledge {
+    fn error(&self, error: KafkaError, reason: &str) {
+        Quiet.error(error, reason);
+    }
+}
 
 impl ProducerContext for Acknowledge {
     type DeliveryOpaque = Box<oneshot::Sender<Acknowledgement>>;
@@ -103,7 +110,7 @@ impl Publisher {
     /// # Errors
     /// Where librdkafka refuses the settings; the broker is not asked yet.
     pub fn new(kafka: &config::Kafka, give_up: Duration) -> Result<Publisher, KafkaError> {
-        let producer = client_config(kafka)
+        let producer = common(kafka, "edge")
             .set("acks", "all")
             .set("enable.idempotence", "false")
             .set("partitioner", "murmur2_random")

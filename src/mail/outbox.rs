@@ -24,7 +24,8 @@ use super::queue::Place;
 use crate::config;
 use crate::event::Timestamp;
 use crate::follow::{FollowError, Follower};
-use crate::publish::{client_config, wall_clock};
+use crate::ingest::client::common;
+use crate::publish::{Quiet, wall_clock};
 use crate::record::MailRecord;
 
 /// Mails of which is remembered that they are done, 16 bytes each; the oldest are forgotten
@@ -98,16 +99,18 @@ impl Outbox {
     pub fn open(kafka: &config::Kafka, topics: &config::Topics) -> Result<Outbox, OutboxError> {
         let (sender, events) = mpsc::channel(64);
         let shared = Arc::new(Shared::default());
-        let consumer: BaseConsumer<Rebalancing> = client_config(kafka)
+        let session_ms = kafka.session_timeout.as_millis();
+        let consumer: BaseConsumer<Rebalancing> = common(kafka, "mailer")
             .set("group.id", format!("{}-mailer", kafka.group))
             .set("isolation.level", "read_committed")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
             .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", session_ms.to_string())
             .set(
-                "session.timeout.ms",
-                kafka.session_timeout.as_millis().to_string(),
+                "heartbeat.interval.ms",
+                (session_ms / 3).clamp(1, 3_000).to_string(),
             )
             .set("fetch.queue.backoff.ms", "1")
             .set("queued.max.messages.kbytes", "4096")
@@ -176,7 +179,11 @@ struct Rebalancing {
     assigned: AtomicBool,
 }
 
-impl ClientContext for Rebalancing {}
+impl ClientContext for Rebalancing {
+    fn error(&self, error: KafkaError, reason: &str) {
+        Quiet.error(error, reason);
+    }
+}
 
 impl ConsumerContext for Rebalancing {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {

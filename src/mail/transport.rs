@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::transport::smtp::{AsyncSmtpTransport, PoolConfig};
+use lettre::transport::smtp::{AsyncSmtpTransport, AsyncSmtpTransportBuilder, PoolConfig};
 use lettre::{AsyncTransport, Message, Tokio1Executor};
 use tokio::sync::watch;
 
@@ -19,11 +19,19 @@ pub const MAILBOX_CAPACITY: usize = 1_000;
 /// Characters of a server's answer that are kept.
 const MAX_DETAIL: usize = 200;
 
-/// Where mails go.
+/// Where mails go: settings that were checked, without a connection. It may be made and
+/// dropped anywhere.
 #[derive(Clone)]
 pub enum Transport {
-    Smtp(AsyncSmtpTransport<Tokio1Executor>),
+    Smtp(Box<AsyncSmtpTransportBuilder>),
     /// Kept in memory, for the demo and for tests.
+    Mailbox(Mailbox),
+}
+
+/// A transport at work. It may be made and dropped only where tokio runs, since its pool of
+/// connections has a task of its own.
+pub enum Courier {
+    Smtp(AsyncSmtpTransport<Tokio1Executor>),
     Mailbox(Mailbox),
 }
 
@@ -76,20 +84,30 @@ impl Transport {
             builder =
                 builder.credentials(Credentials::new(user.clone(), password.expose().to_owned()));
         }
-        Ok(Transport::Smtp(builder.build()))
+        Ok(Transport::Smtp(Box::new(builder)))
     }
 
+    /// Ready to send; a connection is made with the first mail.
+    pub fn courier(&self) -> Courier {
+        match self {
+            Transport::Smtp(builder) => Courier::Smtp((**builder).clone().build()),
+            Transport::Mailbox(mailbox) => Courier::Mailbox(mailbox.clone()),
+        }
+    }
+}
+
+impl Courier {
     /// Hands `message` over. When it returns `Ok`, the server has taken responsibility.
     ///
     /// # Errors
     /// [`SendError`] says whether trying again makes sense.
     pub async fn send(&self, message: Message) -> Result<(), SendError> {
         match self {
-            Transport::Smtp(smtp) => match smtp.send(message).await {
+            Courier::Smtp(smtp) => match smtp.send(message).await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(judge(&error)),
             },
-            Transport::Mailbox(mailbox) => {
+            Courier::Mailbox(mailbox) => {
                 mailbox.put(&message);
                 Ok(())
             }

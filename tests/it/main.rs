@@ -15,8 +15,11 @@ mod config;
 mod facts;
 mod kafka;
 mod meaning;
+mod owner;
 mod support;
 
+mod mail;
 mod services;
 mod tidy;
 mod watch;
+mod web;
