@@ -16,6 +16,7 @@ mod facts;
 mod kafka;
 mod meaning;
 mod owner;
+mod shard;
 mod support;
 
 mod mail;
