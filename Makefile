@@ -45,7 +45,7 @@ services: ## Install what test-services needs (Debian packages as root; the rest
 lint: ## Formatting, clippy and documentation, every warning an error
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 
 .PHONY: deny
 deny: ## Licences, sources and bans of every dependency (advisories: see deny.toml)

@@ -1,7 +1,9 @@
 //! The command line: one file per command, each with its `Args` and its `run`.
 
 pub mod check;
+pub mod demo;
 pub mod generate;
+pub mod replay;
 pub mod run;
 pub mod send;
 mod status;
@@ -33,8 +35,12 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show the whole product on one machine, with no services installed
+    Demo(demo::Args),
     /// Read configuration, rules, lists and database, and say every mistake
     Check(check::Args),
+    /// Put recorded events through the rules, and say what would have been decided
+    Replay(replay::Args),
     /// Write labelled synthetic login traffic
     Generate(generate::Args),
     /// Run the service
@@ -52,7 +58,9 @@ impl Command {
     /// One error with its causes; [`status_of`] tells the exit status that it asks for.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Command::Demo(args) => demo::run(args),
             Command::Check(args) => check::run(args),
+            Command::Replay(args) => replay::run(args),
             Command::Generate(args) => generate::run(args),
             Command::Run(args) => run::run(args),
             Command::Send(args) => send::run(args),
@@ -66,7 +74,15 @@ impl Command {
 /// # Errors
 /// With status [`Status::Usage`] and every mistake in the text, each with its line.
 pub fn load_config(path: &Path) -> anyhow::Result<Config> {
-    config::written::load(path).map_err(|found| refused(&found))
+    let (config, found) = config::written::read(path, &|name| std::env::var(name).ok());
+    let Some(config) = config else {
+        return Err(refused(&found));
+    };
+    if !found.found.is_empty() {
+        let color = std::io::stderr().is_terminal();
+        eprintln!("{}\n", document::render_all(&found, color));
+    }
+    Ok(config)
 }
 
 /// The error of a command that will not start because of `found`.

@@ -12,6 +12,8 @@ mod yaml;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::event::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
+
 pub use render::{render, render_all};
 pub use toml::parse_toml;
 pub use yaml::parse_yaml;
@@ -156,7 +158,7 @@ impl Value {
 /// Takes the fields of one map, remembers which were asked for, and reports the rest.
 pub struct Fields<'a> {
     file: Arc<SourceFile>,
-    /// What the map is, for messages: "the rule", "`then`", "[kafka]".
+    /// What the map is, for messages: "the rule", "`then`", "`[kafka]`".
     what: String,
     entries: &'a [(Key, Node)],
     span: Range<usize>,
@@ -173,32 +175,26 @@ impl<'a> Fields<'a> {
     ) -> Option<Fields<'a>> {
         let what = what.into();
         match &node.value {
-            Value::Map(entries) => {
-                for (at, (key, _)) in entries.iter().enumerate() {
-                    if entries[..at].iter().any(|(k, _)| k.name == key.name) {
-                        found.error(
-                            file,
-                            key.span.clone(),
-                            format!("`{}` stands here twice", key.name),
-                            Some("keep one of them".into()),
-                        );
-                    }
-                }
-                Some(Fields {
-                    file: Arc::clone(file),
-                    what,
-                    entries,
-                    span: node.span.clone(),
-                    asked: Vec::new(),
-                })
+            Value::Map(entries) => Some(Fields {
+                file: Arc::clone(file),
+                what,
+                entries,
+                span: node.span.clone(),
+                asked: Vec::new(),
+            }),
+            Value::Null => {
+                found.error(file, 0..0, format!("{what} is empty"), None);
+                None
             }
             other => {
-                found.error(
-                    file,
-                    node.span.clone(),
-                    format!("{what} must be a block of fields, not {}", other.kind()),
-                    None,
-                );
+                let help = match other {
+                    Value::Text(text) if text.contains(':') && !file.name.ends_with(".toml") => {
+                        Some("write `name: value`, with a space after the colon".into())
+                    }
+                    _ => None,
+                };
+                let message = format!("{what} must be a block of fields, not {}", other.kind());
+                found.error(file, node.span.clone(), message, help);
                 None
             }
         }
@@ -464,31 +460,53 @@ fn edit_distance(a: &str, b: &str) -> usize {
 /// # Errors
 /// What to write instead.
 pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let unit_ms = |unit: &str| -> Option<i64> {
-        Some(match unit {
-            "ms" => 1,
-            "s" => crate::event::SECOND_MS,
-            "m" => crate::event::MINUTE_MS,
-            "h" => crate::event::HOUR_MS,
-            "d" => crate::event::DAY_MS,
-            _ => return None,
-        })
-    };
-    let meant = match unit.trim() {
-        "sec" | "secs" | "second" | "seconds" => Some("s"),
-        "min" | "mins" | "minute" | "minutes" => Some("m"),
-        "hr" | "hrs" | "hour" | "hours" => Some("h"),
-        "day" | "days" => Some("d"),
-        other => ["ms", "s", "m", "h", "d"].into_iter().find(|u| *u == other),
-    };
-    match (number.parse::<i64>(), unit_ms(unit), meant) {
-        (Ok(n), Some(ms), _) => n
-            .checked_mul(ms)
-            .filter(|total| *total <= 100 * 365 * crate::event::DAY_MS)
-            .ok_or_else(|| "it can be a hundred years at most".to_owned()),
-        (Ok(n), None, Some(meant)) => Err(format!("write `{n}{meant}`")),
-        _ => Err("write a whole number and one of ms, s, m, h, d: `30s`, `5m`, `24h`".into()),
+    let (meant, smallest_ms) = meant_ms(text)
+        .ok_or("write a whole number and one of ms, s, m, h, d: `30s`, `5m`, `24h`")?;
+    if meant > 100 * 365 * DAY_MS {
+        return Err("it can be a hundred years at most".to_owned());
     }
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    if unit.len() < text.len() && UNITS.iter().any(|(known, _)| *known == unit) {
+        return Ok(meant);
+    }
+    let (unit, ms) = UNITS
+        .iter()
+        .find(|(_, ms)| *ms <= smallest_ms)
+        .unwrap_or(&UNITS[0]);
+    Err(format!("write `{}{unit}`", meant / ms))
+}
+
+/// The largest first.
+const UNITS: [(&str, i64); 5] = [
+    ("d", DAY_MS),
+    ("h", HOUR_MS),
+    ("m", MINUTE_MS),
+    ("s", SECOND_MS),
+    ("ms", 1),
+];
+
+/// What somebody meant who wrote `5min`, `24 hours`, `2w` or `1h30m`, and the smallest unit
+/// in it.
+fn meant_ms(text: &str) -> Option<(i64, i64)> {
+    let mut rest = text.trim();
+    let (mut total, mut smallest_ms) = (0_i64, i64::MAX);
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let number: i64 = rest[..digits].parse().ok()?;
+        rest = rest[digits..].trim_start();
+        let letters = rest.len() - rest.trim_start_matches(char::is_alphabetic).len();
+        let ms = match rest[..letters].to_ascii_lowercase().as_str() {
+            "ms" | "msec" | "msecs" | "millis" => 1,
+            "s" | "sec" | "secs" | "second" | "seconds" => SECOND_MS,
+            "m" | "min" | "mins" | "minute" | "minutes" => MINUTE_MS,
+            "h" | "hr" | "hrs" | "hour" | "hours" => HOUR_MS,
+            "d" | "day" | "days" => DAY_MS,
+            "w" | "week" | "weeks" => 7 * DAY_MS,
+            _ => return None,
+        };
+        total = total.checked_add(number.checked_mul(ms)?)?;
+        smallest_ms = smallest_ms.min(ms);
+        rest = rest[letters..].trim_start();
+    }
+    (!text.trim().is_empty()).then_some((total, smallest_ms))
 }

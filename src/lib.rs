@@ -10,6 +10,7 @@ pub mod engine;
 pub mod enrich;
 pub mod event;
 pub mod record;
+pub mod replay;
 pub mod rules;
 
 pub mod deliver;
@@ -30,6 +31,7 @@ pub mod app;
 pub mod builtin;
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod facts;
 pub mod logging;
 pub mod metrics;

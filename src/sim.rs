@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::event::Timestamp;
 use crate::log::{
-    InputRecord, Log, LogError, OutputRecord, OutputTopic, Restored, Transaction, Wakeup,
+    EachState, InputRecord, Log, LogError, OutputRecord, OutputTopic, Restored, Transaction, Wakeup,
 };
 
 /// What goes wrong with one commit.
@@ -250,11 +250,7 @@ impl Log for SimLog {
         Ok(Wakeup::Records)
     }
 
-    fn restore(
-        &mut self,
-        partition: i32,
-        each: &mut dyn FnMut(&[u8], Option<&[u8]>),
-    ) -> Result<Restored, LogError> {
+    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restored, LogError> {
         let state = self.broker.0.borrow();
         for (key, value) in &state.state[index(partition)] {
             each(key, Some(value));

@@ -28,15 +28,19 @@ pub struct Args {
 /// Where the result cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut checked = Checked::default();
-    let config = args
-        .config
-        .as_deref()
-        .and_then(|path| checked.config(path, &|name| std::env::var(name).ok()));
-    let (geoip, configured) = match config {
-        Some(config) => (config.geoip, config.rules_dir),
-        None => (GeoIp::default(), None),
+    let named = match &args.config {
+        Some(path) => checked.config(path, &|name| std::env::var(name).ok()),
+        None => Some((None, GeoIp::default())),
     };
-    checked.rules(&geoip, args.rules.or(configured).as_deref());
+    // A configuration that cannot be read at all leaves nothing to look at but --rules.
+    match (args.rules, named) {
+        (Some(rules), named) => {
+            let geoip = named.map_or_else(GeoIp::default, |(_, geoip)| geoip);
+            checked.rules(&geoip, Some(&rules));
+        }
+        (None, Some((rules, geoip))) => checked.rules(&geoip, rules.as_deref()),
+        (None, None) => {}
+    }
 
     let mut out = std::io::stdout().lock();
     let color = std::io::stdout().is_terminal();
@@ -57,18 +61,19 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Reads the configuration at `path`.
+    /// Reads the configuration at `path`; the folder of rules and the databases that it
+    /// names.
     pub fn config(
         &mut self,
         path: &Path,
         env: &dyn Fn(&str) -> Option<String>,
-    ) -> Option<crate::config::Config> {
-        let (config, found) = written::read(path, env);
-        self.found.found.extend(found.found);
-        if config.is_some() {
+    ) -> Option<(Option<PathBuf>, GeoIp)> {
+        let read = written::inspect(path, env);
+        self.found.found.extend(read.found.found);
+        if read.config.is_some() {
             self.good.push(format!("configuration {}", path.display()));
         }
-        config
+        read.named
     }
 
     /// Reads the rules of `dir`, or the built-in ones, their lists, and the database.

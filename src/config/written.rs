@@ -44,6 +44,24 @@ pub fn load_with_env(
 
 /// The configuration, where nothing is wrong with it, and all that there is to say about it.
 pub fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> (Option<Config>, Diagnostics) {
+    let read = inspect(path, env);
+    (read.config, read.found)
+}
+
+/// What became of reading a configuration.
+#[derive(Debug)]
+pub struct Read {
+    /// Where nothing is wrong with it.
+    pub config: Option<Config>,
+    /// The folder of rules and the databases that it names, as far as it could be read at
+    /// all, so that `check` can look at them although something else is wrong.
+    pub named: Option<(Option<PathBuf>, GeoIp)>,
+    /// All that there is to say about it, warnings included.
+    pub found: Diagnostics,
+}
+
+/// Reads the configuration in the file at `path` as far as it goes.
+pub fn inspect(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Read {
     let name = path.display().to_string();
     match std::fs::read_to_string(path) {
         Ok(text) => {
@@ -54,7 +72,11 @@ pub fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> (Option<Config
             let mut found = Diagnostics::default();
             let file = SourceFile::new(name, "");
             found.error(&file, 0..0, format!("cannot be read: {error}"), None);
-            (None, found)
+            Read {
+                config: None,
+                named: None,
+                found,
+            }
         }
     }
 }
@@ -73,7 +95,7 @@ fn read_text(
     file: &Arc<SourceFile>,
     folder: PathBuf,
     env: &dyn Fn(&str) -> Option<String>,
-) -> (Option<Config>, Diagnostics) {
+) -> Read {
     let mut reader = Reader::new(file, folder, env);
     let root = document::parse_toml(file, &mut reader.found);
     let config = root.and_then(|root| reader.config(&root));
@@ -82,7 +104,13 @@ fn read_text(
     } = reader;
     found.found.sort_by_key(|diagnostic| diagnostic.span.start);
     cover::cover(file, &covered, &mut found);
-    (config.filter(|_| !found.has_errors()), found)
+    Read {
+        named: config
+            .as_ref()
+            .map(|config| (config.rules_dir.clone(), config.geoip.clone())),
+        config: config.filter(|_| !found.has_errors()),
+        found,
+    }
 }
 
 /// What reading needs everywhere, and what it collects on the way.

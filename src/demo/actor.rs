@@ -108,17 +108,11 @@ pub struct Parts {
     pub seen: broadcast::Sender<Arc<Seen>>,
 }
 
-/// Starts the pipeline's thread.
-///
-/// # Errors
-/// Where the system gives no thread.
-pub fn start(parts: Parts) -> anyhow::Result<(Orders, std::thread::JoinHandle<anyhow::Result<()>>)> {
+/// The pipeline, for a thread of its own, and how to tell it what to do. It runs until it is
+/// told to stop, or fails where the broker is gone for good.
+pub fn prepare(parts: Parts) -> (Orders, impl FnOnce() -> anyhow::Result<()> + Send + 'static) {
     let (orders, receiver) = mpsc::sync_channel(QUEUE);
-    let thread = std::thread::Builder::new()
-        .name("login-pipeline".into())
-        .spawn(move || Actor::new(parts).run(&receiver))
-        .context("no thread for the login pipeline")?;
-    Ok((Orders(orders), thread))
+    (Orders(orders), move || Actor::new(parts).run(&receiver))
 }
 
 /// An attack that is being played.
@@ -140,6 +134,7 @@ struct Actor {
     fresh: Vec<usize>,
     plays: Vec<Play>,
     rounds: u64,
+    /// Ordinary events and password changes so far: what their ids are made of.
     ordinary: u64,
     next_ordinary: Instant,
 }
@@ -271,10 +266,10 @@ impl Actor {
         let Some(owner) = self.parts.people.iter().find(|p| p.account == account).cloned() else {
             return Ok(Err(Refused::NothingToChange));
         };
-        self.rounds += 1;
+        self.ordinary += 1;
         let event = PipelineEvent {
             case: Some(case.to_owned()),
-            ..PipelineEvent::new(format!("p{}", self.rounds), "password_changed", &owner, now())
+            ..PipelineEvent::new(format!("e{}", self.ordinary), "password_changed", &owner, now())
         };
         self.publish(event)?;
         Ok(Ok(account))

@@ -207,6 +207,3 @@ fn push_capped<T>(list: &mut VecDeque<T>, item: T, cap: usize) {
     }
     list.push_back(item);
 }
-
-#[cfg(test)]
-mod tests;

@@ -28,7 +28,7 @@ impl EmbeddedBroker {
             .create()
             .context("the embedded broker does not start")?;
         let broker = EmbeddedBroker { owner };
-        broker.shorten_rebalance_delay()?;
+        broker.skip_rebalance_delay()?;
         Ok(broker)
     }
 
@@ -53,17 +53,16 @@ impl EmbeddedBroker {
             .with_context(|| format!("the embedded broker cannot make the topic {name}"))
     }
 
-    /// A group's first member would otherwise wait three seconds for others to come; all
-    /// shards of this process join within this time.
+    /// A group's first member would otherwise wait three seconds for others to come.
     #[allow(unsafe_code, reason = "rdkafka does not wrap this call")]
-    fn shorten_rebalance_delay(&self) -> anyhow::Result<()> {
+    fn skip_rebalance_delay(&self) -> anyhow::Result<()> {
         let client = self.owner.client().native_ptr();
         // SAFETY: `client` lives as long as `self.owner`; the cluster handle belongs to it
         // and is used only within this call.
         unsafe {
             let cluster = rdkafka_sys::bindings::rd_kafka_handle_mock_cluster(client);
             anyhow::ensure!(!cluster.is_null(), "the embedded broker is gone");
-            rdkafka_sys::bindings::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 300);
+            rdkafka_sys::bindings::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
         }
         Ok(())
     }

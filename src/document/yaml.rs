@@ -1,88 +1,78 @@
 //! YAML into [`Node`]s, by serde-saphyr: one document, YAML 1.2 booleans only, no anchors,
 //! no merge keys, no tags.
 
+mod explain;
+
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
+use serde_saphyr::{Location, Spanned};
 
 use super::{Diagnostics, Key, Node, SourceFile, Value};
 
-/// The tree of a YAML file. `None`, and a diagnostic, where it cannot be read at all.
+/// Blocks and lists inside each other; a rule needs about six.
+const MAX_DEPTH: usize = 32;
+
+/// The tree of a YAML file. `None`, and a diagnostic, where it cannot be read at all; a name
+/// that stands twice in a block is an error, and the rest is read all the same.
 pub fn parse_yaml(file: &Arc<SourceFile>, found: &mut Diagnostics) -> Option<Node> {
-    if let Some(at) = file.text.find('\t') {
-        let line_start = file.text[..at].rfind('\n').map_or(0, |nl| nl + 1);
-        if file.text[line_start..at].trim().is_empty() {
-            found.error(
-                file,
-                at..at + 1,
-                "a tab indents this line, which YAML does not allow",
-                Some("use spaces".into()),
-            );
-            return None;
-        }
+    if let Some((span, message, help)) = explain::before_parsing(&file.text) {
+        found.error(file, span, message, Some(help));
+        return None;
     }
     let options = serde_saphyr::options! {
         strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+        reject_unsupported_tags: true,
+        merge_keys: MergeKeyPolicy::Error,
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
         with_snippet: false,
+        budget: serde_saphyr::budget! {
+            max_depth: MAX_DEPTH,
+            flow_nesting_limit: MAX_DEPTH,
+            max_anchors: 0,
+            max_aliases: 0,
+        },
     };
     match serde_saphyr::from_str_with_options::<Spanned<Tree>>(&file.text, options) {
-        Ok(tree) => {
-            let node = node(tree);
-            if let Some(at) = anchor(&file.text) {
-                found.error(
-                    file,
-                    at..at + 1,
-                    "anchors and aliases (`&name`, `*name`) are not part of the rule language",
-                    Some("write the value out, or put it in quotes".into()),
-                );
-                return None;
-            }
-            Some(node)
-        }
+        Ok(tree) => Some(node(tree, file, found)),
         Err(error) => {
-            let span = error.location().map_or(0..0, |l| bytes(&l));
-            let text = error.without_snippet().to_string();
-            let message = text.lines().next().unwrap_or("unreadable YAML").to_owned();
-            found.error(
-                file,
-                span,
-                format!("this is not readable YAML: {message}"),
-                None,
-            );
+            let error = error.without_snippet();
+            let at = error.location().map_or(0, |l| offset(&file.text, &l));
+            let (span, message, help) = explain::error(error, &file.text, at);
+            found.error(file, span, message, help);
             None
         }
     }
 }
 
-/// Byte offset of the first anchor or alias that begins a value.
-fn anchor(text: &str) -> Option<usize> {
-    let mut offset = 0;
-    for line in text.split_inclusive('\n') {
-        let content = line.split(" #").next().unwrap_or(line);
-        let value = match content.find(": ") {
-            Some(at) => at + 2,
-            None => content.find("- ").map_or(0, |at| at + 2),
-        };
-        let trimmed = content[value..].trim_start();
-        let is_name =
-            trimmed[1.min(trimmed.len())..].starts_with(|c: char| c.is_ascii_alphanumeric());
-        if (trimmed.starts_with('&') || trimmed.starts_with('*')) && is_name {
-            return Some(offset + value + (content[value..].len() - trimmed.len()));
-        }
-        offset += line.len();
+/// Byte offset of a location; errors of the scanner have only its line and column.
+fn offset(text: &str, location: &Location) -> usize {
+    if let Some(at) = location.span().byte_offset() {
+        return usize::try_from(at).unwrap_or(0).min(text.len());
     }
-    None
+    let line = usize::try_from(location.line()).unwrap_or(1);
+    let column = usize::try_from(location.column()).unwrap_or(1);
+    let before: usize = text
+        .split_inclusive('\n')
+        .take(line.saturating_sub(1))
+        .map(str::len)
+        .sum();
+    let within = text[before..].char_indices().nth(column.saturating_sub(1));
+    within.map_or(text.len(), |(at, _)| before + at)
 }
 
-fn bytes(location: &serde_saphyr::Location) -> Range<usize> {
+fn bytes(location: &Location) -> Range<usize> {
     let span = location.span();
     let start = span.byte_offset().unwrap_or(0) as usize;
     start..start + span.byte_len().unwrap_or(0) as usize
 }
 
-fn node(tree: Spanned<Tree>) -> Node {
+fn node(tree: Spanned<Tree>, file: &Arc<SourceFile>, found: &mut Diagnostics) -> Node {
     let span = bytes(&tree.referenced);
     let value = match tree.value {
         Tree::Null => Value::Null,
@@ -90,21 +80,40 @@ fn node(tree: Spanned<Tree>) -> Node {
         Tree::Integer(n) => Value::Integer(n),
         Tree::Float(n) => Value::Float(n),
         Tree::Text(t) => Value::Text(t),
-        Tree::List(items) => Value::List(items.into_iter().map(node).collect()),
-        Tree::Map(entries) => Value::Map(
-            entries
+        Tree::List(items) => Value::List(
+            items
                 .into_iter()
-                .map(|(key, value)| {
-                    let key = Key {
-                        span: bytes(&key.referenced),
-                        name: key.value,
-                    };
-                    (key, node(value))
-                })
+                .map(|item| node(item, file, found))
                 .collect(),
         ),
+        Tree::Map(entries) => Value::Map(map(entries, file, found)),
     };
     Node { span, value }
+}
+
+fn map(
+    entries: Vec<(Spanned<String>, Spanned<Tree>)>,
+    file: &Arc<SourceFile>,
+    found: &mut Diagnostics,
+) -> Vec<(Key, Node)> {
+    let mut names = HashSet::with_capacity(entries.len());
+    let mut read = Vec::with_capacity(entries.len());
+    for (key, value) in entries {
+        let key = Key {
+            span: bytes(&key.referenced),
+            name: key.value,
+        };
+        if !names.insert(key.name.clone()) {
+            found.error(
+                file,
+                key.span.clone(),
+                format!("`{}` stands here twice", key.name),
+                Some("keep one of them".into()),
+            );
+        }
+        read.push((key, node(value, file, found)));
+    }
+    read
 }
 
 enum Tree {

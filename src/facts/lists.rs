@@ -205,9 +205,11 @@ fn load_list(folder: &Folder, list: &Written<'_>, loaded: &mut Loaded) -> Option
     }
     let parts: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
     let entries = whole.len();
-    loaded
-        .summary
-        .push(format!("list {} ({title}), {entries} entries", list.name));
+    loaded.summary.push(format!(
+        "list {} ({title}), {entries} {}",
+        list.name,
+        if entries == 1 { "entry" } else { "entries" }
+    ));
     Some(Content {
         addresses: whole,
         hash: parse::hash(&parts),

@@ -276,7 +276,7 @@ fn mistakes_in_lists_yaml_are_all_named_at_once() {
         both: { file: a.txt, files: [b.txt] }\n  neither: { title: Nothing }\n  \
         types: { files: 7, required: yes }\n  typo: { flie: a.txt }\n";
     let (loaded, _folder) = load_lists(yaml, &[]);
-    insta::assert_snapshot!(loaded.err().expect("mistakes"));
+    insta::assert_snapshot!(loaded.expect_err("mistakes"));
 }
 
 #[test]

@@ -11,10 +11,13 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+mod check;
 mod config;
+mod document;
 mod facts;
 mod kafka;
 mod meaning;
+mod model;
 mod owner;
 mod shard;
 mod support;

@@ -176,9 +176,9 @@ fn unreasoned(text: &str) -> Vec<String> {
         });
         let attribute = &after[..end.unwrap_or(after.len())];
         let switches_off = ["allow(", "expect("].iter().any(|word| {
-            attribute.match_indices(word).any(|(at, _)| {
-                attribute[..at].ends_with(|c: char| c == '[' || c == ' ' || c == ',')
-            })
+            attribute
+                .match_indices(word)
+                .any(|(at, _)| attribute[..at].ends_with(['[', ' ', ',']))
         });
         if switches_off && !attribute.contains("reason =") {
             complaints.push(format!("`#{attribute}]` needs `reason = \"…\"`"));

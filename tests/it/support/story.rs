@@ -3,7 +3,7 @@
 //! The broker's clock follows the events unless a story sets it apart, so that lateness and
 //! staleness are said where they matter.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use doorward::document::{Diagnostics, SourceFile, render_all};
 use doorward::engine::output::{Command, CommandKind, Decision, Effect, Mail, Outputs};
@@ -100,12 +100,16 @@ pub fn lists() -> Lists {
     .unwrap()
 }
 
-pub fn facts() -> Facts {
-    Facts {
-        geo: Some(doorward::builtin::geoip().unwrap()),
-        previous_geo: None,
-        lists: lists(),
-    }
+/// With the built-in country database, which is opened once.
+pub fn facts() -> Arc<Facts> {
+    static FACTS: LazyLock<Arc<Facts>> = LazyLock::new(|| {
+        Arc::new(Facts {
+            geo: Some(doorward::builtin::geoip().unwrap()),
+            previous_geo: None,
+            lists: lists(),
+        })
+    });
+    Arc::clone(&FACTS)
 }
 
 /// The rules in these texts.
@@ -150,10 +154,10 @@ impl Story {
         Story::with(shipped(), facts(), settings)
     }
 
-    pub fn with(rules: RuleSet, facts: Facts, settings: Settings) -> Story {
+    pub fn with(rules: RuleSet, facts: impl Into<Arc<Facts>>, settings: Settings) -> Story {
         Story {
             decoder: rules.decoder(),
-            engine: Engine::new(Arc::new(rules), Arc::new(facts), settings),
+            engine: Engine::new(Arc::new(rules), facts.into(), settings),
             partition: Partition::default(),
             offset: 0,
             now: 0,

@@ -1,0 +1,59 @@
+//! What names a rule's state (RULES.md 14).
+
+use sha2::{Digest, Sha256};
+
+use crate::document::{Node, Value};
+use crate::rules::{By, RuleKey};
+
+/// RULES.md 14: hash(id, kind, of, by, when, broken_by).
+pub(super) fn of(id: &str, by: By, when: &Node, detect: &Node) -> RuleKey {
+    let mut hash = Sha256::new();
+    let mut part = |text: &str| {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
+    };
+    part(id);
+    part(&format!("{by:?}"));
+    part(&canonical(when));
+    match &detect.value {
+        Value::Map(entries) => {
+            for (kind, settings) in entries {
+                part(&kind.name);
+                if let Value::Map(settings) = &settings.value {
+                    for wanted in ["of", "broken_by"] {
+                        let value = settings.iter().find(|(key, _)| key.name == wanted);
+                        part(&value.map_or(String::new(), |(_, node)| canonical(node)));
+                    }
+                }
+            }
+        }
+        _ => part("each"),
+    }
+    let digest = hash.finalize();
+    let mut first = [0_u8; 8];
+    first.copy_from_slice(&digest[..8]);
+    RuleKey(u64::from_be_bytes(first))
+}
+
+/// The meaning of a node without its layout: keys sorted, strings quoted.
+fn canonical(node: &Node) -> String {
+    match &node.value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Integer(value) => value.to_string(),
+        Value::Float(value) => value.to_string(),
+        Value::Text(text) => format!("{text:?}"),
+        Value::List(items) => {
+            let items: Vec<String> = items.iter().map(canonical).collect();
+            format!("[{}]", items.join(","))
+        }
+        Value::Map(entries) => {
+            let mut parts: Vec<String> = entries
+                .iter()
+                .map(|(key, value)| format!("{:?}:{}", key.name, canonical(value)))
+                .collect();
+            parts.sort();
+            format!("{{{}}}", parts.join(","))
+        }
+    }
+}
