@@ -117,13 +117,7 @@ impl Service {
             readiness,
         };
 
-        service.start_edges(
-            &config,
-            parts.transport,
-            parts.schedule,
-            admin_socket,
-            stopped,
-        )?;
+        service.start_edges(&config, parts.mails, parts.schedule, admin_socket, stopped)?;
         drop(web_socket);
         let provenance = parts
             .facts

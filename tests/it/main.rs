@@ -14,21 +14,20 @@
 mod check;
 mod config;
 mod decode;
+mod deploy;
 mod document;
 mod facts;
-mod kafka;
+mod gallery;
 mod generate;
+mod kafka;
+mod mail;
+mod demo;
 mod meaning;
 mod model;
 mod owner;
 mod replay;
-mod state;
-mod support;
-
-mod gallery;
-mod mail;
-mod deploy;
 mod services;
+mod state;
 mod support;
 mod tidy;
 mod watch;
