@@ -14,6 +14,7 @@
 mod check;
 mod config;
 mod decode;
+mod demo;
 mod deploy;
 mod document;
 mod facts;
@@ -21,7 +22,6 @@ mod gallery;
 mod generate;
 mod kafka;
 mod mail;
-mod demo;
 mod meaning;
 mod model;
 mod owner;
