@@ -25,7 +25,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::config::{Kafka, Topics};
-use crate::log::{InputRecord, LogError, Restored, Wakeup};
+use crate::log::{EachState, InputRecord, LogError, Restored, Wakeup};
 
 use client::REQUEST_TIMEOUT;
 use context::{Context, Rebalance};
@@ -191,11 +191,7 @@ impl Ingest {
     }
 
     /// As [`crate::log::Log::restore`].
-    pub fn restore(
-        &mut self,
-        partition: i32,
-        each: &mut dyn FnMut(&[u8], Option<&[u8]>),
-    ) -> Result<Restored, LogError> {
+    pub fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restored, LogError> {
         let restored = self.committed(partition)?;
         restore::read(self, partition, each)?;
         Ok(restored)

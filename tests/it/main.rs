@@ -27,6 +27,7 @@ mod model;
 mod owner;
 mod replay;
 mod services;
+mod shard;
 mod state;
 mod support;
 mod tidy;
