@@ -4,30 +4,31 @@
 //! The only place that knows all parts. `run` starts a [`Service`] on the configured
 //! cluster and mail server; the demo starts the same on a cluster and a mailbox of its own.
 
+mod edges;
 mod shards;
 mod watchdog;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::sync::watch;
 
-use crate::admin::{self, Readiness};
+use crate::admin::Readiness;
 use crate::cli::{OrStatus, Status};
 use crate::config::Config;
 use crate::facts;
 use crate::log::LogError;
+use crate::mail::RetrySchedule;
 use crate::mail::transport::Transport;
-use crate::mail::{Mailer, RetrySchedule};
 use crate::metrics::Metrics;
 use crate::publish::wall_clock;
 use crate::rules::RuleSet;
 use crate::shard::control::Stop;
 use crate::topics;
 
+use edges::Edges;
 use shards::ShardThread;
 
 /// How long a shutdown may take before the process ends in any case.
@@ -67,11 +68,8 @@ enum Wake {
 pub struct Service {
     shards: Vec<ShardThread>,
     stop: Stop,
-    runtime: tokio::runtime::Runtime,
-    edges: Vec<(&'static str, tokio::task::JoinHandle<()>)>,
-    stop_edges: watch::Sender<bool>,
+    edges: Edges,
     wakes: Receiver<Wake>,
-    waker: Sender<Wake>,
     web: SocketAddr,
     admin: SocketAddr,
     metrics: Arc<Metrics>,
@@ -96,35 +94,26 @@ impl Service {
         parts.facts.report(&metrics, &readiness, wall_clock());
 
         let (waker, wakes) = mpsc::channel();
-        let (stop_edges, stopped) = watch::channel(false);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("doorward-edge")
-            .enable_all()
-            .build()
-            .context("the threads of web and mail cannot be started")?;
+        let edges = Edges::start(edges::Parts {
+            config: &config,
+            mails: parts.mails,
+            schedule: parts.schedule,
+            web: web_socket,
+            admin: admin_socket,
+            metrics: Arc::clone(&metrics),
+            readiness: readiness.clone(),
+            waker: waker.clone(),
+        })?;
         let mut service = Service {
             shards: Vec::new(),
             stop: Stop::new(),
-            runtime,
-            edges: Vec::new(),
-            stop_edges,
+            edges,
             wakes,
-            waker,
             web,
             admin,
             metrics,
             readiness,
         };
-
-        service.start_edges(
-            &config,
-            parts.transport,
-            parts.schedule,
-            admin_socket,
-            stopped,
-        )?;
-        drop(web_socket);
         let provenance = parts
             .facts
             .provenance(&config.topics.events, parts.rules.hash());
@@ -140,7 +129,7 @@ impl Service {
             batch_prefix: shards::batch_prefix(&config.kafka.instance)?,
         };
         for shard in 0..config.engine.shards.max(1) {
-            let thread = context.start(shard, service.waker.clone())?;
+            let thread = context.start(shard, waker.clone())?;
             service.shards.push(thread);
         }
         watchdog::start(&service.shards)?;
@@ -153,54 +142,6 @@ impl Service {
             "started",
         );
         Ok(service)
-    }
-
-    fn start_edges(
-        &mut self,
-        config: &Arc<Config>,
-        mails: Mails,
-        schedule: RetrySchedule,
-        admin_socket: TcpListener,
-        stopped: watch::Receiver<bool>,
-    ) -> anyhow::Result<()> {
-        // tokio's types need to know their runtime when they are made.
-        let entered = self.runtime.handle().clone();
-        let _entered = entered.enter();
-        let transport = match mails {
-            Mails::Smtp => Transport::smtp(&config.mail)
-                .context("the mail settings")
-                .or_status(Status::Usage)?,
-            Mails::Into(transport) => transport,
-        };
-        let mailer = Mailer::start(config, transport, schedule, Arc::clone(&self.metrics))
-            .context("the mailer")
-            .or_status(Status::Usage)?;
-        let shutdown = until(stopped.clone());
-        self.spawn("mailer", async move {
-            mailer.run(shutdown).await;
-            Ok(())
-        });
-        let listener = tokio::net::TcpListener::from_std(admin_socket)?;
-        let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
-        let shutdown = until(stopped);
-        self.spawn("admin listener", async move {
-            Ok(admin::serve(listener, metrics, readiness, shutdown).await?)
-        });
-        Ok(())
-    }
-
-    fn spawn(
-        &mut self,
-        name: &'static str,
-        edge: impl Future<Output = anyhow::Result<()>> + Send + 'static,
-    ) {
-        let waker = self.waker.clone();
-        let handle = self.runtime.spawn(async move {
-            let outcome = edge.await;
-            // Nobody listens any more only when the service is gone.
-            let _ = waker.send(Wake::Edge(name, outcome));
-        });
-        self.edges.push((name, handle));
     }
 
     /// Where the owner's pages are served.
@@ -226,14 +167,9 @@ impl Service {
     /// # Errors
     /// Why a part ended; the service must be shut down all the same.
     pub fn wait_for_signal(&mut self) -> anyhow::Result<()> {
-        let waker = self.waker.clone();
-        let mut signals = {
-            let _entered = self.runtime.enter();
-            Signals::new().context("signals cannot be received")?
-        };
-        self.runtime.spawn(async move {
-            let _ = waker.send(Wake::Signal(signals.next().await));
-        });
+        self.edges
+            .watch_signals()
+            .context("signals cannot be received")?;
         match self
             .wakes
             .recv()
@@ -268,27 +204,12 @@ impl Service {
         let deadline = Instant::now() + within;
         // A little of the time is kept for leaving the group after the last commit.
         self.stop.request(within.mul_f32(0.8));
-        let _ = self.stop_edges.send(true);
+        self.edges.stop();
         let mut outcome = Ok(());
         for shard in self.shards {
             outcome = outcome.and(shard.end(deadline));
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        let edges = self.edges;
-        let ended = self.runtime.block_on(async {
-            tokio::time::timeout(left, async {
-                for (name, handle) in edges {
-                    if handle.await.is_err() {
-                        tracing::error!(part = name, "ended by a panic");
-                    }
-                }
-            })
-            .await
-        });
-        self.runtime.shutdown_background();
-        if ended.is_err() {
-            tracing::warn!("web or mail did not end in time");
-        }
+        self.edges.end(deadline);
         while let Ok(wake) = self.wakes.try_recv() {
             if let Wake::Edge(name, Err(error)) = wake {
                 outcome = outcome.and(Err(error.context(format!("the {name} ended"))));
@@ -296,11 +217,6 @@ impl Service {
         }
         outcome
     }
-}
-
-/// Ready when `stopped` says so, or when the service is gone.
-async fn until(mut stopped: watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 fn bind(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

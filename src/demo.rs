@@ -39,10 +39,11 @@ use crate::config::Config;
 use crate::document::Diagnostics;
 use crate::enrich::Facts;
 use crate::facts::{self, Folder};
+use crate::ingest::client::common;
 use crate::mail::RetrySchedule;
 use crate::mail::transport::{Mailbox, Transport};
 use crate::metrics::Metrics;
-use crate::publish::{Publisher, client_config};
+use crate::publish::Publisher;
 use crate::rules::RuleSet;
 use crate::web;
 use crate::web::cases::{CaseReader, Cases};
@@ -399,7 +400,7 @@ fn pipeline(
     let places = people::places(facts);
     let prefix = settings::account_prefix(config, &mut dice);
     let people = people::population(&prefix, ACCOUNTS, &places, facts, &mut dice);
-    let client = client_config(&config.kafka);
+    let client = common(&config.kafka, "demo");
     let producer: ThreadedProducer<DefaultProducerContext> = client
         .clone()
         .set("partitioner", "murmur2_random")
@@ -436,7 +437,7 @@ fn watcher(
         &topics.commands,
         &topics.cases,
     ];
-    let tail = Tail::start(&client_config(&config.kafka), &names.map(String::as_str))?;
+    let tail = Tail::start(&common(&config.kafka, "demo"), &names.map(String::as_str))?;
     let (seen, stop) = (seen.clone(), Arc::clone(stop));
     thread("observer", teller, move || {
         watch::run(&tail, &topics, &facts, &seen, &stop)

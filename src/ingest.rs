@@ -7,10 +7,6 @@
 
 pub mod client;
 mod context;
-#[allow(
-    unsafe_code,
-    reason = "librdkafka's queues and batch call, which the crate does not wrap"
-)]
 pub mod raw;
 mod restore;
 
@@ -25,7 +21,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::config::{Kafka, Topics};
-use crate::log::{InputRecord, LogError, Restored, Wakeup};
+use crate::log::{EachState, InputRecord, LogError, Restored, Wakeup};
 
 use client::REQUEST_TIMEOUT;
 use context::{Context, Rebalance};
@@ -191,11 +187,7 @@ impl Ingest {
     }
 
     /// As [`crate::log::Log::restore`].
-    pub fn restore(
-        &mut self,
-        partition: i32,
-        each: &mut dyn FnMut(&[u8], Option<&[u8]>),
-    ) -> Result<Restored, LogError> {
+    pub fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restored, LogError> {
         let restored = self.committed(partition)?;
         restore::read(self, partition, each)?;
         Ok(restored)

@@ -105,6 +105,9 @@ pub enum LogError {
     Fatal(String),
 }
 
+/// Takes key and value (`None`: tombstone) of one record of state.
+pub type EachState<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>);
+
 /// The log, as one shard sees it.
 pub trait Log {
     /// Waits at most `wait`, hands every record that is there to `each` in order of offset
@@ -117,11 +120,7 @@ pub trait Log {
 
     /// Reads the committed state of `partition` to the end of what was committed before
     /// this call, handing key and value (`None`: tombstone) of each record to `each`.
-    fn restore(
-        &mut self,
-        partition: i32,
-        each: &mut dyn FnMut(&[u8], Option<&[u8]>),
-    ) -> Result<Restored, LogError>;
+    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restored, LogError>;
 
     /// Starts reading `partition` where `from` says.
     fn start(&mut self, partition: i32, from: &Restored) -> Result<(), LogError>;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::event::Timestamp;
 use crate::log::{
-    InputRecord, Log, LogError, OutputRecord, OutputTopic, Restored, Transaction, Wakeup,
+    EachState, InputRecord, Log, LogError, OutputRecord, OutputTopic, Restored, Transaction, Wakeup,
 };
 
 /// What goes wrong with one commit.
@@ -120,30 +120,32 @@ impl SimBroker {
         }
     }
 
-    /// What the broker does when a member is gone: its partitions are free.
-    pub fn expel(&self, log: &SimLog) {
-        self.expel_member(log.member);
-    }
-
     /// Frees every partition, as if all members had crashed.
     pub fn expel_all(&self) {
         self.0.borrow_mut().owners.clear();
     }
 
-    /// Asks the owner of `partitions` to give them up.
-    pub fn revoke(&self, log: &SimLog, partitions: &[i32], lost: bool) {
+    /// Takes all partitions from their owners: politely, or as lost.
+    pub fn revoke_all(&self, lost: bool) {
+        let owners = self.0.borrow().owners.clone();
+        let members: BTreeSet<usize> = owners.values().copied().collect();
+        for member in members {
+            let of_member = owners.iter().filter(|(_, owner)| **owner == member);
+            let partitions: Vec<i32> = of_member.map(|(partition, _)| *partition).collect();
+            self.revoke(member, &partitions, lost);
+        }
+    }
+
+    fn revoke(&self, member: usize, partitions: &[i32], lost: bool) {
         let mut state = self.0.borrow_mut();
         if lost {
             state.owners.retain(|p, _| !partitions.contains(p));
         }
-        state
-            .news
-            .entry(log.member)
-            .or_default()
-            .push_back(Wakeup::Revoked {
-                partitions: partitions.to_vec(),
-                lost,
-            });
+        let news = state.news.entry(member).or_default();
+        news.push_back(Wakeup::Revoked {
+            partitions: partitions.to_vec(),
+            lost,
+        });
     }
 
     /// Everything committed to `topic`, in order.
@@ -248,11 +250,7 @@ impl Log for SimLog {
         Ok(Wakeup::Records)
     }
 
-    fn restore(
-        &mut self,
-        partition: i32,
-        each: &mut dyn FnMut(&[u8], Option<&[u8]>),
-    ) -> Result<Restored, LogError> {
+    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restored, LogError> {
         let state = self.broker.0.borrow();
         for (key, value) in &state.state[index(partition)] {
             each(key, Some(value));
@@ -319,7 +317,7 @@ impl Log for SimLog {
             }
             Some(Fault::Lost) => {
                 let all: Vec<i32> = transaction.offsets.iter().map(|(p, _)| *p).collect();
-                self.broker.revoke(self, &all, true);
+                self.broker.revoke(self.member, &all, true);
                 Err(LogError::Lost(all))
             }
         }

@@ -48,6 +48,8 @@ impl Context {
         let kafka = &self.config.kafka;
         let log = KafkaLog::new(kafka, &self.config.topics, shard, Arc::clone(&self.metrics))?;
         let pulse = Pulse::new();
+        // Before the thread runs, so that nobody finds the service ready without it.
+        self.readiness.set(format!("shard {shard}"), "starting");
         let parts = self.parts(shard, pulse.clone());
         let beats = pulse.clone();
         let handle = std::thread::Builder::new()

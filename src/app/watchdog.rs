@@ -19,6 +19,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const UNREACHABLE: i32 = 3;
 
 /// Watches until the process ends.
+#[allow(
+    clippy::exit,
+    reason = "a thread that hangs cannot be asked to end, and main waits for it"
+)]
 pub fn start(shards: &[ShardThread]) -> anyhow::Result<()> {
     let mut watched: Vec<(usize, Pulse)> = shards
         .iter()

@@ -52,7 +52,10 @@ pub fn input(kafka: &Kafka, shard: usize) -> ClientConfig {
 pub fn restore(kafka: &Kafka, shard: usize) -> ClientConfig {
     let mut config = reader(kafka, &format!("restore-{shard}"));
     // Says when there is no more, where the last records are markers that are not shown.
-    config.set("enable.partition.eof", "true");
+    config
+        .set("enable.partition.eof", "true")
+        // The end is said in an answer without records, which comes after this long.
+        .set("fetch.wait.max.ms", "10");
     config
 }
 

@@ -14,7 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::client::{self, Quiet, REQUEST_TIMEOUT};
 use super::raw::{Buffer, Item, Queue};
 use super::{Ingest, TAKE, classify, is_passing, request_failed};
-use crate::log::LogError;
+use crate::log::{EachState, LogError};
 
 /// Without progress for so long, something hangs that waiting does not mend.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
@@ -22,11 +22,7 @@ const STALLED_AFTER: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Hands every committed record of the partition's state to `each`, in order.
-pub fn read(
-    ingest: &Ingest,
-    partition: i32,
-    each: &mut dyn FnMut(&[u8], Option<&[u8]>),
-) -> Result<(), LogError> {
+pub fn read(ingest: &Ingest, partition: i32, each: EachState<'_>) -> Result<(), LogError> {
     let topic = &ingest.topics.state;
     let (low, high) = ingest
         .inquiry

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{InputRecord, Log, LogError, Restored, Transaction, Wakeup};
+use super::{EachState, InputRecord, Log, LogError, Restored, Transaction, Wakeup};
 use crate::config::{Kafka, Topics};
 use crate::deliver::Deliver;
 use crate::ingest::Ingest;
@@ -45,11 +45,7 @@ impl Log for KafkaLog {
         self.ingest.poll(wait, each)
     }
 
-    fn restore(
-        &mut self,
-        partition: i32,
-        each: &mut dyn FnMut(&[u8], Option<&[u8]>),
-    ) -> Result<Restored, LogError> {
+    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restored, LogError> {
         // An open transaction of this shard's last life withholds the committed offset
         // until it ends; registering the id ends it.
         self.deliver.prepare()?;

@@ -34,12 +34,18 @@ fn what_is_no_event_has_its_reason() {
     assert!(reason(b"{\"id\":\"e\",\"type\":\"lo").starts_with("not_json"));
     assert!(reason(b"{\"id\":\"e\"} trailing").starts_with("not_json"));
     assert_eq!(reason(b"{}"), "bad_id: `id` is missing");
-    assert_eq!(reason(&with(json!({ "id": 7 }))), "bad_id: `id` is a number, not a string");
+    assert_eq!(
+        reason(&with(json!({ "id": 7 }))),
+        "bad_id: `id` is a number, not a string"
+    );
     assert_eq!(
         reason(&with(json!({ "id": "x".repeat(129) }))),
         "bad_id: `id` has 129 bytes; it must have 1 to 128"
     );
-    assert_eq!(reason(&with(json!({ "id": null }))), "bad_id: `id` is missing");
+    assert_eq!(
+        reason(&with(json!({ "id": null }))),
+        "bad_id: `id` is missing"
+    );
     assert!(reason(&with(json!({ "type": ["login"] }))).starts_with("bad_type"));
     assert!(reason(&with(json!({ "time": "yesterday" }))).starts_with("bad_time"));
     assert!(reason(&with(json!({ "time": "2026-11-22T06:00:00" }))).starts_with("bad_time"));
@@ -123,7 +129,9 @@ fn times_are_milliseconds_or_rfc_3339_with_an_offset() {
         json!("2026-11-22T07:00:00+01:00"),
     ] {
         let payload = with(json!({ "time": time }));
-        let event = Decoder::default().decode(&payload, &mut Dropped::new()).unwrap();
+        let event = Decoder::default()
+            .decode(&payload, &mut Dropped::new())
+            .unwrap();
         assert_eq!(event.time, Timestamp(START));
     }
     assert_eq!(Timestamp(START).to_string(), "2026-11-22T06:00:00.000Z");
@@ -131,9 +139,18 @@ fn times_are_milliseconds_or_rfc_3339_with_an_offset() {
 
 #[test]
 fn odd_text_is_kept_as_it_is() {
-    for account in ["🦊", "tab\tand\u{0}nul", "ünï/çödé", " space ", "\u{202e}rtl", "\"quoted\""] {
+    for account in [
+        "🦊",
+        "tab\tand\u{0}nul",
+        "ünï/çödé",
+        " space ",
+        "\u{202e}rtl",
+        "\"quoted\"",
+    ] {
         let payload = with(json!({ "account": account }));
-        let event = Decoder::default().decode(&payload, &mut Dropped::new()).unwrap();
+        let event = Decoder::default()
+            .decode(&payload, &mut Dropped::new())
+            .unwrap();
         assert_eq!(event.account.as_deref(), Some(account));
     }
     let mut story = Story::new();
@@ -165,7 +182,9 @@ detect: each
     assert!(story.event(2, payout(json!("100"), "USD")).is_silent());
     assert!(story.event(3, payout(json!(100), "EUR")).is_silent());
     let payload = with(json!({ "type": "payout_changed", "outcome": null }));
-    let event = Decoder::default().decode(&payload, &mut Dropped::new()).unwrap();
+    let event = Decoder::default()
+        .decode(&payload, &mut Dropped::new())
+        .unwrap();
     assert!(matches!(event.kind, EventType::Other(_)));
     assert_eq!(KnownType::parse("payout_changed"), None);
 }
@@ -173,7 +192,9 @@ detect: each
 #[test]
 fn a_field_that_stands_twice_takes_its_last_value_as_everywhere_in_json() {
     let payload = br#"{"id":"a","id":"b","type":"login","time":1,"outcome":"failure"}"#;
-    let event = Decoder::default().decode(payload, &mut Dropped::new()).unwrap();
+    let event = Decoder::default()
+        .decode(payload, &mut Dropped::new())
+        .unwrap();
     assert_eq!(event.id, "b");
 }
 

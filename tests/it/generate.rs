@@ -29,7 +29,7 @@ fn traffic(seed: u64, accounts: u32) -> Traffic {
 fn decisions(events: &[TrafficEvent]) -> Vec<String> {
     let rules = Arc::new(story::shipped());
     let decoder = rules.decoder();
-    let engine = Engine::new(rules, Arc::new(story::facts()), story::settings());
+    let engine = Engine::new(rules, story::facts(), story::settings());
     let mut partition = Partition::default();
     let mut said = Vec::new();
     let mut dropped = Dropped::new();

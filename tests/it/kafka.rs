@@ -50,7 +50,7 @@ fn kills_in_the_middle_of_attacks_lose_no_lock_and_repeat_none() {
     };
     let mut site = Doorward::new(cluster, "shards = 2");
     site.create_topics(4);
-    let events = site.topic("events");
+    let topic = site.topic("events");
     let accounts: Vec<String> = (0..150).map(|n| format!("victim-{n}")).collect();
 
     // Three of the five failures that a streak needs, before anything goes wrong.
@@ -58,7 +58,7 @@ fn kills_in_the_middle_of_attacks_lose_no_lock_and_repeat_none() {
     site.wait_until_ready();
     for n in 0..3 {
         let event = failed_second_factor(&format!("streak-{n}"), "patient");
-        cluster.produce(&events, [("patient", event.as_str())]);
+        cluster.produce(&topic, [("patient", event.as_str())]);
     }
     eventually("the streak in the state topic", PATIENCE, || {
         (!cluster.read_committed(&site.topic("state")).is_empty()).then_some(())
@@ -68,11 +68,16 @@ fn kills_in_the_middle_of_attacks_lose_no_lock_and_repeat_none() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for (n, account) in accounts.iter().enumerate() {
-                for try_no in 0..5 {
-                    let ip = format!("198.51.{n}.{try_no}");
-                    let event = failed_login(&format!("{account}-{try_no}"), account, &ip);
-                    cluster.produce(&events, [(account.as_str(), event.as_str())]);
-                }
+                let events: Vec<String> = (0..5)
+                    .map(|one| {
+                        let ip = format!("198.51.{n}.{one}");
+                        failed_login(&format!("{account}-{one}"), account, &ip)
+                    })
+                    .collect();
+                let messages = events
+                    .iter()
+                    .map(|event| (account.as_str(), event.as_str()));
+                cluster.produce(&topic, messages);
             }
             done.store(true, Ordering::Release);
         });
@@ -88,7 +93,7 @@ fn kills_in_the_middle_of_attacks_lose_no_lock_and_repeat_none() {
     site.kill();
     for n in 3..5 {
         let event = failed_second_factor(&format!("streak-{n}"), "patient");
-        cluster.produce(&events, [("patient", event.as_str())]);
+        cluster.produce(&topic, [("patient", event.as_str())]);
     }
     site.start();
     site.wait_until_ready();

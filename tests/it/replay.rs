@@ -52,7 +52,11 @@ fn doorward(args: &[&str], stdin: &[u8]) -> Output {
 }
 
 fn decisions(output: &Output) -> Vec<Value> {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -95,7 +99,10 @@ fn new_countries(events: &[Value]) -> BTreeMap<String, usize> {
 fn the_elastic_sample_holds_no_attack_from_many_addresses() {
     let events = events("elastic.ndjson");
     assert_eq!(events.len(), 1_268);
-    let said = decisions(&doorward(&["replay", "--output", "ndjson", "-"], &ndjson(&events)));
+    let said = decisions(&doorward(
+        &["replay", "--output", "ndjson", "-"],
+        &ndjson(&events),
+    ));
     assert!(accounts(&said, "failed-logins-many-ips", "acted").is_empty());
     // Ten accounts sign in from Portugal and the United States in turn.
     let expected = new_countries(&events);
@@ -111,7 +118,10 @@ fn the_elastic_sample_holds_no_attack_from_many_addresses() {
 fn the_rba_sample_holds_exactly_one() {
     let events = events("rba.ndjson");
     assert_eq!(events.len(), 19);
-    let said = decisions(&doorward(&["replay", "--output", "ndjson", "-"], &ndjson(&events)));
+    let said = decisions(&doorward(
+        &["replay", "--output", "ndjson", "-"],
+        &ndjson(&events),
+    ));
     let locked = accounts(&said, "failed-logins-many-ips", "acted");
     assert_eq!(locked, BTreeSet::from(["-4324475583306591935".to_owned()]));
     assert!(new_countries(&events).is_empty());
@@ -120,7 +130,12 @@ fn the_rba_sample_holds_exactly_one() {
     assert_eq!(said[0]["event"], "13");
     assert_eq!(said[0]["schema"], 1);
     assert!(said[0]["rule_set"].as_str().unwrap().starts_with("sha256:"));
-    assert!(said[0]["lists"]["malicious_ips"].as_str().unwrap().starts_with("sha256:"));
+    assert!(
+        said[0]["lists"]["malicious_ips"]
+            .as_str()
+            .unwrap()
+            .starts_with("sha256:")
+    );
 }
 
 #[test]
@@ -129,8 +144,14 @@ fn a_terminal_gets_a_table_and_a_summary() {
     let output = doorward(&["replay", "--output", "table", "-"], &events);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("NO 46.212.51.170"), "{text}");
-    assert!(text.contains("failed-logins-many-ips: 1 acted; 1 account locked"), "{text}");
-    assert!(text.contains("19 events from 2020-02-03T12:43:30.772Z"), "{text}");
+    assert!(
+        text.contains("failed-logins-many-ips: 1 acted; 1 account locked"),
+        "{text}"
+    );
+    assert!(
+        text.contains("19 events from 2020-02-03T12:43:30.772Z"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -180,7 +201,10 @@ fn lines_that_are_no_events_are_counted_and_shown() {
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0));
     assert!(words.contains("2 lines are no events:"), "{words}");
-    assert!(words.contains("-:20: the message is not a JSON object"), "{words}");
+    assert!(
+        words.contains("-:20: the message is not a JSON object"),
+        "{words}"
+    );
     assert!(words.contains("-:22: `type` is missing"), "{words}");
     let strict = doorward(&["replay", "--strict", "-"], &lines);
     assert_eq!(strict.status.code(), Some(1));

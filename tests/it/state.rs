@@ -53,7 +53,12 @@ fn everything_that_counts_survives_a_restart() {
         keys.extend(changed(&mut story, failure));
     }
     for n in 0..4 {
-        let failure = event(&format!("l{n}"), "login", "failure", &format!("192.0.2.{n}"));
+        let failure = event(
+            &format!("l{n}"),
+            "login",
+            "failure",
+            &format!("192.0.2.{n}"),
+        );
         keys.extend(changed(&mut story, failure));
     }
     story.partition = restarted(&mut story, &keys);
@@ -115,7 +120,10 @@ fn bytes_that_cannot_be_read_are_refused_with_a_clear_error() {
             .contains("a newer one wrote it")
     );
     assert!(matches!(restore(&[0; 16], &[]), StateError::Damaged(_)));
-    assert!(matches!(restore(&[0; 16], &[1, 0xff]), StateError::Damaged(_)));
+    assert!(matches!(
+        restore(&[0; 16], &[1, 0xff]),
+        StateError::Damaged(_)
+    ));
     assert!(matches!(restore(&[0; 15], &[1]), StateError::Damaged(_)));
 }
 

@@ -1,0 +1,310 @@
+//! The loop on a log in memory: whatever happens to a commit, each event has its effects
+//! exactly once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorward::admin::Readiness;
+use doorward::document::Diagnostics;
+use doorward::engine::{Engine, Settings};
+use doorward::enrich::Facts;
+use doorward::enrich::iplist::Lists;
+use doorward::event::Timestamp;
+use doorward::facts::Folder;
+use doorward::log::{LogError, OutputTopic};
+use doorward::metrics::Metrics;
+use doorward::record::Provenance;
+use doorward::rules::RuleSet;
+use doorward::shard::control::{Pulse, Stop};
+use doorward::shard::{Parts, Shard, ShardError};
+use doorward::sim::clock::SimClock;
+use doorward::sim::{Fault, SimBroker, SimLog};
+use serde_json::json;
+
+const START: Timestamp = Timestamp(1_795_327_200_000);
+
+/// A broker, and the process that reads it at the moment.
+struct World {
+    broker: SimBroker,
+    clock: SimClock,
+    readiness: Readiness,
+    rules: Arc<RuleSet>,
+    process: Option<Shard<SimLog>>,
+    starts: usize,
+    events: usize,
+}
+
+impl World {
+    fn new(partitions: usize) -> World {
+        let lists = Lists::from_entries(&[("malicious_ips", &[]), ("anonymizers", &[])])
+            .expect("two empty lists");
+        let mut found = Diagnostics::default();
+        let files = Folder(None).rule_files(&mut found);
+        let rules = RuleSet::load(&files, &lists, &mut found).expect("the shipped rules");
+        World {
+            broker: SimBroker::new(partitions, START),
+            clock: SimClock::new(START),
+            readiness: Readiness::new(),
+            rules: Arc::new(rules),
+            process: None,
+            starts: 0,
+            events: 0,
+        }
+    }
+
+    /// Starts a process; the one before it, if any, is gone as after a crash.
+    fn start(&mut self) {
+        self.process = None;
+        self.broker.expel_all();
+        let log = self.broker.join();
+        self.process = Some(self.shard(log));
+    }
+
+    fn shard(&mut self, log: SimLog) -> Shard<SimLog> {
+        self.starts += 1;
+        let settings = Settings {
+            max_lateness_ms: 300_000,
+            act_within_ms: 86_400_000,
+            link_valid_ms: 86_400_000,
+            partitions: 4,
+            max_unlearned: 1_000,
+            state_key: [7; 16],
+            answer_keys: None,
+        };
+        let parts = Parts {
+            shard: 0,
+            batch_prefix: format!("process-{}", self.starts),
+            engine: Engine::new(
+                Arc::clone(&self.rules),
+                Arc::new(Facts::default()),
+                settings,
+            ),
+            provenance: Provenance {
+                topic: "auth.events".into(),
+                ..Provenance::default()
+            },
+            commit_every: Duration::from_secs(1),
+            commit_accounts: 100,
+            metrics: Arc::new(Metrics::new()),
+            readiness: self.readiness.clone(),
+            clock: Box::new(self.clock.clone()),
+            stop: Stop::new(),
+            pulse: Pulse::new(),
+        };
+        Shard::new(log, parts)
+    }
+
+    /// Some turns of the loop, a tenth of a second each; starts again after each crash.
+    fn turns(&mut self, count: usize) {
+        for _ in 0..count {
+            self.clock.advance(Duration::from_millis(100));
+            let process = self.process.as_mut().expect("a process");
+            match process.turn() {
+                Ok(()) => {}
+                Err(ShardError::Log(LogError::Fatal(why))) if why == doorward::sim::CRASHED => {
+                    self.start();
+                }
+                Err(error) => panic!("the shard ended: {error}"),
+            }
+        }
+    }
+
+    fn event(&mut self, partition: i32, account: &str, fields: serde_json::Value) {
+        self.events += 1;
+        let mut event = json!({
+            "id": format!("event-{}", self.events),
+            "time": START.0 + self.events as i64,
+            "account": account,
+        });
+        for (name, value) in fields.as_object().expect("an object") {
+            event[name] = value.clone();
+        }
+        let payload = event.to_string();
+        self.broker.produce(
+            partition,
+            Some(account.as_bytes()),
+            Some(payload.as_bytes()),
+        );
+    }
+
+    fn failed_second_factor(&mut self, partition: i32, account: &str) {
+        let fields = json!({"type": "two_factor", "outcome": "failure"});
+        self.event(partition, account, fields);
+    }
+
+    /// Five failures in a row, which lock.
+    fn attack(&mut self, partition: i32, account: &str) {
+        for _ in 0..5 {
+            self.failed_second_factor(partition, account);
+        }
+    }
+
+    /// Accounts in the order in which they were locked.
+    fn locked(&self) -> Vec<String> {
+        let commands = self.broker.output(OutputTopic::Commands);
+        commands
+            .iter()
+            .map(|record| String::from_utf8_lossy(&record.key).into_owned())
+            .collect()
+    }
+}
+
+#[test]
+fn a_crash_before_or_after_a_commit_neither_loses_a_lock_nor_repeats_one() {
+    for fault in [Fault::CrashBefore, Fault::CrashAfter] {
+        for at in 0..4 {
+            let mut world = World::new(2);
+            let mut script = vec![None; at];
+            script.push(Some(fault));
+            world.broker.script(script);
+            world.start();
+            for (round, account) in ["ada", "bo", "cy", "di"].iter().enumerate() {
+                world.attack(round as i32 % 2, account);
+                world.turns(12);
+            }
+            world.turns(20);
+            assert_eq!(
+                world.locked(),
+                ["ada", "bo", "cy", "di"],
+                "{fault:?} at commit {at}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_unclear_commit_is_found_out_and_not_sent_again() {
+    for fault in [Fault::Unclear, Fault::Unavailable] {
+        let mut world = World::new(1);
+        world.broker.script([Some(fault), Some(fault)]);
+        world.start();
+        world.attack(0, "ada");
+        world.turns(20);
+        assert_eq!(world.locked(), ["ada"], "{fault:?}");
+        assert!(world.readiness.is_ready());
+    }
+}
+
+#[test]
+fn a_streak_of_three_before_a_crash_and_two_after_locks_once() {
+    let mut world = World::new(1);
+    world.start();
+    for _ in 0..3 {
+        world.failed_second_factor(0, "patient");
+    }
+    world.turns(20);
+    assert_eq!(world.broker.committed(0), Some(3));
+    assert!(world.locked().is_empty());
+
+    world.start();
+    for _ in 0..2 {
+        world.failed_second_factor(0, "patient");
+    }
+    world.turns(20);
+    assert_eq!(world.locked(), ["patient"]);
+}
+
+#[test]
+fn state_is_written_once_an_account_however_often_it_changed() {
+    let mut world = World::new(1);
+    world.start();
+    world.turns(2);
+    for _ in 0..4 {
+        world.failed_second_factor(0, "ada");
+        world.failed_second_factor(0, "bo");
+    }
+    world.turns(20);
+    assert_eq!(world.broker.output(OutputTopic::State).len(), 2);
+    assert_eq!(world.broker.state_of(0).len(), 2);
+}
+
+#[test]
+fn an_event_that_changes_nothing_writes_nothing_but_its_offset() {
+    let mut world = World::new(1);
+    world.start();
+    world.event(0, "ada", json!({"type": "session_revoked"}));
+    world.turns(20);
+    assert_eq!(world.broker.committed(0), Some(1));
+    for topic in [OutputTopic::State, OutputTopic::Commands] {
+        assert!(world.broker.output(topic).is_empty(), "{topic:?}");
+    }
+}
+
+#[test]
+fn what_is_no_event_goes_to_the_dead_letters_and_the_stream_goes_on() {
+    let mut world = World::new(1);
+    world.broker.script([Some(Fault::CrashAfter)]);
+    world.start();
+    let huge = vec![b'x'; 2_000_000];
+    for payload in [Some(&b"{\"id\":"[..]), Some(&huge), None] {
+        world.broker.produce(0, Some(b"who"), payload);
+    }
+    world.attack(0, "ada");
+    world.turns(20);
+    let letters = world.broker.output(OutputTopic::DeadLetters);
+    assert_eq!(letters.len(), 3);
+    for (offset, letter) in letters.iter().enumerate() {
+        let header = |name| {
+            let found = letter.headers.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| value.as_str())
+        };
+        assert_eq!(header("doorward.topic"), Some("auth.events"));
+        assert_eq!(header("doorward.partition"), Some("0"));
+        assert_eq!(header("doorward.offset"), Some(&*offset.to_string()));
+        assert!(header("doorward.reason").is_some_and(|reason| !reason.is_empty()));
+        assert!(letter.payload.as_ref().is_some_and(|p| p.len() < 1_000_000));
+    }
+    assert_eq!(world.locked(), ["ada"]);
+}
+
+#[test]
+fn a_revoked_partition_is_committed_and_another_member_goes_on_where_it_ended() {
+    let mut world = World::new(1);
+    let first = world.broker.join();
+    let mut first_shard = world.shard(first);
+    for _ in 0..3 {
+        world.failed_second_factor(0, "patient");
+    }
+    for _ in 0..4 {
+        first_shard.turn().expect("a turn");
+    }
+    assert_eq!(world.broker.committed(0), None, "nothing is urgent yet");
+    world.broker.revoke_all(false);
+    first_shard.turn().expect("a turn");
+    assert_eq!(world.broker.committed(0), Some(3));
+
+    world.start();
+    world.failed_second_factor(0, "patient");
+    world.failed_second_factor(0, "patient");
+    world.turns(20);
+    assert_eq!(world.locked(), ["patient"]);
+}
+
+#[test]
+fn what_a_lost_partition_had_not_committed_is_done_by_its_next_owner_alone() {
+    let mut world = World::new(1);
+    world.broker.script([Some(Fault::Lost)]);
+    world.start();
+    world.attack(0, "ada");
+    world.turns(5);
+    assert!(world.locked().is_empty());
+    world.start();
+    world.turns(20);
+    assert_eq!(world.locked(), ["ada"]);
+}
+
+#[test]
+fn a_log_that_was_away_for_a_while_costs_time_and_nothing_else() {
+    let mut world = World::new(1);
+    world.start();
+    world.turns(5);
+    world.broker.script(vec![Some(Fault::Unavailable); 8]);
+    world.attack(0, "ada");
+    world.turns(3);
+    assert_eq!(world.locked(), ["ada"]);
+    assert!(
+        world.readiness.is_ready(),
+        "{:?}",
+        world.readiness.reasons()
+    );
+}
