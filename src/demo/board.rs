@@ -70,11 +70,7 @@ impl Board {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             traffic: self.traffic(),
-            seconds: self
-                .seconds
-                .iter()
-                .map(|s| [s.accepted, s.refused, s.other])
-                .collect(),
+            seconds: self.seconds.iter().map(|s| [s.accepted, s.refused, s.other]).collect(),
             events: self.events.iter().cloned().collect(),
             decisions: self.decisions.iter().cloned().collect(),
             locks: self.lock_list(),

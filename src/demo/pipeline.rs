@@ -111,9 +111,7 @@ impl Pipeline {
     }
 
     pub fn is_locked(&self, account: &str) -> bool {
-        self.accounts
-            .get(account)
-            .is_some_and(|account| account.lock.is_some())
+        self.accounts.get(account).is_some_and(|account| account.lock.is_some())
     }
 
     /// Does what `command` says.
@@ -163,10 +161,9 @@ impl Pipeline {
 
     /// The newest case that waits for a new password, where there is exactly one.
     pub fn only_waiting(&self) -> Option<(&str, &str)> {
-        let mut waiting = self
-            .accounts
-            .iter()
-            .filter_map(|(id, account)| Some((account.must_change.as_deref()?, id.as_str())));
+        let mut waiting = self.accounts.iter().filter_map(|(id, account)| {
+            Some((account.must_change.as_deref()?, id.as_str()))
+        });
         let first = waiting.next()?;
         waiting.next().is_none().then_some(first)
     }

@@ -170,12 +170,7 @@ pub fn event<'a>(event: &EventLine, rounds: impl Iterator<Item = &'a Arc<Round>>
     let (words, tone) = event_words(event);
     let round = rounds
         .filter(|round| event.account.as_deref() == Some(&round.account))
-        .find(|round| {
-            event
-                .id
-                .strip_prefix(&round.id)
-                .is_some_and(|rest| rest.starts_with('-'))
-        });
+        .find(|round| event.id.strip_prefix(&round.id).is_some_and(|rest| rest.starts_with('-')));
     EventView {
         id: event.id.clone(),
         time: event.time.0,
@@ -267,8 +262,5 @@ pub fn lock(command: &CommandRecord, title: Option<&String>, at: Timestamp) -> L
 }
 
 fn millis(rfc3339: &str) -> Option<i64> {
-    rfc3339
-        .parse::<jiff::Timestamp>()
-        .ok()
-        .map(|time| time.as_millisecond())
+    rfc3339.parse::<jiff::Timestamp>().ok().map(|time| time.as_millisecond())
 }
