@@ -39,10 +39,10 @@ use crate::config::Config;
 use crate::document::Diagnostics;
 use crate::enrich::Facts;
 use crate::facts::{self, Folder};
+use crate::ingest::client;
 use crate::mail::RetrySchedule;
 use crate::mail::transport::{Mailbox, Transport};
 use crate::metrics::Metrics;
-use crate::ingest::client::common;
 use crate::publish::Publisher;
 use crate::rules::RuleSet;
 use crate::web;
@@ -137,7 +137,9 @@ impl Demo {
             .build()
             .context("the threads of the console cannot be started")?;
         let listener = runtime.block_on(listen(options.http))?;
-        let address = listener.local_addr().context("the console has no address")?;
+        let address = listener
+            .local_addr()
+            .context("the console has no address")?;
         let origin: Arc<str> = format!("http://{}", reachable(address)).into();
 
         let broker = match &options.brokers {
@@ -215,7 +217,9 @@ impl Demo {
             let shutdown = async move {
                 let _ = end.wait_for(|stop| *stop).await;
             };
-            let served = axum::serve(listener, routes).with_graceful_shutdown(shutdown).await;
+            let served = axum::serve(listener, routes)
+                .with_graceful_shutdown(shutdown)
+                .await;
             served.context("the console cannot serve")
         });
         Ok(demo)
@@ -250,7 +254,13 @@ impl Demo {
     ) -> anyhow::Result<Vec<rounds::Report>> {
         let visitor = Visitor::new(self.address, &self.origin);
         let seen = self.seen.subscribe();
-        self.runtime.block_on(rounds::play(&self.orders, seen, &visitor, &self.origin, each))
+        self.runtime.block_on(rounds::play(
+            &self.orders,
+            seen,
+            &visitor,
+            &self.origin,
+            each,
+        ))
     }
 
     /// Runs until SIGTERM or SIGINT, then ends everything.
@@ -271,7 +281,11 @@ impl Demo {
             .name("signals".into())
             .spawn(waiter)
             .context("no thread to wait for signals")?;
-        match self.ended.recv().context("nothing is left that could end")? {
+        match self
+            .ended
+            .recv()
+            .context("nothing is left that could end")?
+        {
             Ended::Service(service, outcome) => {
                 self.service = Some(*service);
                 outcome.and(self.stop())
@@ -386,7 +400,7 @@ fn pipeline(
     let places = people::places(facts);
     let prefix = settings::account_prefix(config, &mut dice);
     let people = people::population(&prefix, ACCOUNTS, &places, facts, &mut dice);
-    let client = common(&config.kafka, "demo");
+    let client = client::common(&config.kafka, "demo");
     let producer: ThreadedProducer<DefaultProducerContext> = client
         .clone()
         .set("partitioner", "murmur2_random")
@@ -417,10 +431,20 @@ fn watcher(
     teller: &Sender<Ended>,
 ) -> anyhow::Result<()> {
     let topics = config.topics.clone();
-    let names = [&topics.events, &topics.decisions, &topics.commands, &topics.cases];
-    let tail = Tail::start(&common(&config.kafka, "demo"), &names.map(String::as_str))?;
+    let names = [
+        &topics.events,
+        &topics.decisions,
+        &topics.commands,
+        &topics.cases,
+    ];
+    let tail = Tail::start(
+        &client::common(&config.kafka, "demo"),
+        &names.map(String::as_str),
+    )?;
     let (seen, stop) = (seen.clone(), Arc::clone(stop));
-    thread("observer", teller, move || watch::run(&tail, &topics, &facts, &seen, &stop))
+    thread("observer", teller, move || {
+        watch::run(&tail, &topics, &facts, &seen, &stop)
+    })
 }
 
 /// Runs a part that blocks, and tells when it ends.
@@ -452,11 +476,18 @@ async fn deliver(
     loop {
         for mail in mailbox.since(next) {
             next = mail.number + 1;
-            let parsed =
-                Mail::parse(mail.number + 1, mail.received, mail.to.clone(), mail.raw.clone());
+            let parsed = Mail::parse(
+                mail.number + 1,
+                mail.received,
+                mail.to.clone(),
+                mail.raw.clone(),
+            );
             let what = What::Mail(Arc::new(parsed));
             // An error only says that nobody watches.
-            let _ = seen.send(Arc::new(Seen { at: mail.received, what }));
+            let _ = seen.send(Arc::new(Seen {
+                at: mail.received,
+                what,
+            }));
         }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,

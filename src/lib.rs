@@ -33,6 +33,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod facts;
+pub mod generate;
 pub mod logging;
 pub mod metrics;
 pub mod topics;

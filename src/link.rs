@@ -196,3 +196,128 @@ pub fn mac_keys(keys: &[NamedKey]) -> MacKeys {
             .collect(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_795_327_440_000);
+
+    fn key(id: &str, byte: u8) -> NamedKey {
+        NamedKey {
+            id: id.into(),
+            bytes: vec![byte; 32],
+        }
+    }
+
+    fn keys(keys: &[NamedKey]) -> LinkKeys {
+        LinkKeys::new(keys).expect("usable keys")
+    }
+
+    fn link() -> Link {
+        Link {
+            case: "k-9c41d2".into(),
+            partition: 7,
+            part: RecipientPart::Owner,
+            case_version: 3,
+            expires: NOW.plus_ms(1_000),
+        }
+    }
+
+    #[test]
+    fn what_was_sealed_is_what_opens() {
+        let keys = keys(&[key("a", 1)]);
+        let token = keys.mint(&link()).expect("a token");
+        assert_eq!(keys.open(&token, NOW), Ok(link()));
+        assert_ne!(keys.mint(&link()).expect("a token"), token);
+        assert!(token.len() < 320, "links are copied by hand: {token}");
+        assert!(!token.contains("k-9c41d2"));
+    }
+
+    #[test]
+    fn an_expired_link_still_says_which_case_it_is_about() {
+        let keys = keys(&[key("a", 1)]);
+        let token = keys.mint(&link()).expect("a token");
+        assert!(keys.open(&token, NOW.plus_ms(999)).is_ok());
+        assert_eq!(
+            keys.open(&token, NOW.plus_ms(1_000)),
+            Err(LinkError::Expired(Box::new(link())))
+        );
+    }
+
+    #[test]
+    fn keys_rotate_while_old_links_live() {
+        let old = keys(&[key("a", 1)]);
+        let both = keys(&[key("b", 2), key("a", 1)]);
+        let new = keys(&[key("b", 2)]);
+        let by_old = old.mint(&link()).expect("a token");
+        let by_new = both.mint(&link()).expect("a token");
+        assert!(both.open(&by_old, NOW).is_ok());
+        assert!(both.open(&by_new, NOW).is_ok());
+        assert_eq!(new.open(&by_old, NOW), Err(LinkError::Forged));
+        assert!(new.open(&by_new, NOW).is_ok());
+    }
+
+    #[test]
+    fn another_key_of_the_same_name_opens_nothing() {
+        let token = keys(&[key("a", 1)]).mint(&link()).expect("a token");
+        assert_eq!(
+            keys(&[key("a", 2)]).open(&token, NOW),
+            Err(LinkError::Forged)
+        );
+    }
+
+    #[test]
+    fn no_change_of_any_letter_opens() {
+        let keys = keys(&[key("a", 1)]);
+        let token = keys.mint(&link()).expect("a token");
+        for at in 0..token.len() {
+            let mut changed = token.clone();
+            let other = if &token[at..=at] == "A" { "B" } else { "A" };
+            changed.replace_range(at..=at, other);
+            assert!(keys.open(&changed, NOW).is_err(), "{changed}");
+            assert!(keys.open(&token[..at], NOW).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_malformed() {
+        let keys = keys(&[key("a", 1)]);
+        let long = "v4.local.".to_owned() + &"A".repeat(MAX_TOKEN_BYTES);
+        for junk in [
+            "",
+            "v4.local.",
+            "v4.local.AAAA",
+            "…",
+            "v4.public.AAAA",
+            &long,
+        ] {
+            assert_eq!(keys.open(junk, NOW), Err(LinkError::Malformed), "{junk}");
+        }
+    }
+
+    #[test]
+    fn a_notice_has_no_link() {
+        let keys = keys(&[key("a", 1)]);
+        let notice = Link {
+            part: RecipientPart::Notice,
+            ..link()
+        };
+        let token = keys.mint(&notice).expect("a token");
+        assert_eq!(keys.open(&token, NOW), Err(LinkError::Malformed));
+    }
+
+    #[test]
+    fn unusable_keys_are_named() {
+        let short = NamedKey {
+            id: "s".into(),
+            bytes: vec![0; 16],
+        };
+        let error = |keys: &[NamedKey]| LinkKeys::new(keys).err();
+        assert_eq!(error(&[]), Some(KeyError::None));
+        let id = "s".to_owned();
+        assert_eq!(error(&[short]), Some(KeyError::Length { id, bytes: 16 }));
+        let twice = [key("a", 1), key("a", 2)];
+        assert_eq!(error(&twice), Some(KeyError::Twice("a".to_owned())));
+    }
+}

@@ -60,26 +60,27 @@ words! {
     /// What happened, in a few words and in a sentence.
     ReasonWords { short long }
     /// Names of facts.
-    FactWords { what when r#where device done reference address roughly place_unknown and }
+    FactWords { what when r#where device done reference roughly place_unknown }
     /// What was done about it, by the scope of the lock.
-    DoneWords { all unfamiliar nothing }
+    DoneWords { all unfamiliar nothing others others_nothing }
     MailWords {
         subject_locked subject_asked subject_notice subject_notice_asked heading heading_notice
-        ask co_owner notice me me_locked_hint me_asked_hint not_me not_me_hint
+        ask co_owner notice me me_locked_hint me_asked_hint not_me not_owner not_me_hint
         not_me_asked_hint links link_co_owner by_hand_title by_hand no_password support
         automatic
     }
     PageWords {
-        skip title_question lead_locked lead_unfamiliar lead_asked happened evidence
+        skip title_question title_co_owner lead_co_owner lead_co_owner_asked lead_locked lead_unfamiliar lead_asked happened evidence
         evidence_time evidence_place evidence_address me_title me_text me_text_plain
-        me_text_asked places place_seen places_hint me_button not_me_title not_me_text
-        not_me_text_asked not_me_text_late not_me_button co_owner general_title general_text
+        me_text_asked places places_hint me_button not_me_title not_me_text
+        not_me_text_asked not_me_text_late not_me_button not_owner_title not_owner_text not_owner_text_asked
+        not_owner_button co_owner general_title general_text
         general_me reload notice_moved notice_newer notice_places safe processing_title
         processing_text processing_slow processing_again unlocked_title unlocked_text
         unlocked_next closed_title closed_text still_title still_text still_next secured_title
         secured_lead secured_locked secured_sessions secured_password secured_next_title
-        secured_next secured_next_button secured_next_plain secured_mailbox recovered_title
-        recovered_text support_title support_text support_link support_mail copy_hint
+        secured_next secured_next_button secured_mailbox recovered_title
+        recovered_text support_title support_text support_link support_mail
         expired_title expired_text expired_button forged_title forged_text forged_help
         resent_title resent_text forbidden_title forbidden_text back busy_title busy_text
         failed_title failed_text failed_button bad_title bad_text missing_title missing_text
@@ -140,11 +141,14 @@ impl Words {
     }
 
     /// What was done, by the `scope` that records carry; `None` where nothing was locked.
-    pub fn done(&self, scope: Option<&str>) -> &str {
-        match scope {
-            Some("unfamiliar") => &self.done.unfamiliar,
-            Some(_) => &self.done.all,
-            None => &self.done.nothing,
+    /// `owner`: whether it is said to somebody who can answer.
+    pub fn done(&self, scope: Option<&str>, owner: bool) -> &str {
+        match (scope, owner) {
+            (Some("unfamiliar"), true) => &self.done.unfamiliar,
+            (Some(_), true) => &self.done.all,
+            (None, true) => &self.done.nothing,
+            (Some(_), false) => &self.done.others,
+            (None, false) => &self.done.others_nothing,
         }
     }
 
@@ -218,4 +222,95 @@ pub fn fill(text: &str, values: &[(&str, &str)]) -> String {
 pub fn parse_time(text: &str) -> Option<Timestamp> {
     let time: jiff::Timestamp = text.parse().ok()?;
     Some(Timestamp(time.as_millisecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every text of a language under its key.
+    fn texts(file: &str) -> BTreeMap<String, String> {
+        fn walk(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
+            match value {
+                toml::Value::Table(table) => {
+                    for (key, value) in table {
+                        walk(&format!("{prefix}.{key}"), value, into);
+                    }
+                }
+                other => {
+                    into.insert(prefix.to_owned(), other.to_string());
+                }
+            }
+        }
+        let mut found = BTreeMap::new();
+        walk("", &toml::from_str(file).expect("TOML"), &mut found);
+        found
+    }
+
+    /// The names in braces, sorted.
+    fn holes(text: &str) -> Vec<&str> {
+        let mut holes: Vec<&str> = text
+            .split('{')
+            .skip(1)
+            .filter_map(|rest| rest.split_once('}').map(|(name, _)| name))
+            .collect();
+        holes.sort_unstable();
+        holes
+    }
+
+    #[test]
+    fn every_language_has_the_same_keys_and_fills_the_same_values() {
+        let english = texts(FILES[0].1);
+        for (name, file) in FILES {
+            let words = Words::of(name).expect("a language by its file's name");
+            assert_eq!(words.language, *name);
+            let translated = texts(file);
+            let missing: Vec<&String> = english
+                .keys()
+                .filter(|key| !translated.contains_key(*key))
+                .chain(translated.keys().filter(|key| !english.contains_key(*key)))
+                .collect();
+            assert!(missing.is_empty(), "{name}: {missing:?}");
+            for (key, text) in &translated {
+                assert_eq!(holes(text), holes(&english[key]), "{name}{key}");
+                assert!(!text.trim_matches('"').trim().is_empty(), "{name}{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_language_is_found_by_its_primary_tag_and_by_weight() {
+        let language = |header: &str| Words::accepted(header).map(|w| w.language.as_str());
+        assert_eq!(Words::of("de-AT").map(|w| w.language.as_str()), Some("de"));
+        assert!(Words::of("fr").is_none() && Words::of("").is_none());
+        assert_eq!(language("fr, de;q=0.5, en;q=0.9"), Some("en"));
+        assert_eq!(language("DE"), Some("de"));
+        assert_eq!(language("de;q=0, *;q=0.1"), None);
+        assert_eq!(language("de;q=x"), None);
+    }
+
+    #[test]
+    fn times_name_their_zone() {
+        let time = parse_time("2026-03-02T07:04:59+02:00").expect("a time");
+        let words = |tag| Words::of(tag).expect("a language");
+        assert_eq!(words("en").time(time), "2 March 2026, 05:04 UTC");
+        assert_eq!(words("de").time(time), "2. März 2026, 05:04 Uhr (UTC)");
+        assert_eq!(words("en").time(Timestamp(i64::MAX)), "–");
+    }
+
+    #[test]
+    fn places_are_named_or_unknown() {
+        let words = Words::fallback();
+        assert_eq!(words.place("country:BR"), "Brazil");
+        assert_eq!(words.place("country:QQ"), "QQ");
+        for value in ["country:XX", "country:<b>", "asn:64500", ""] {
+            assert_eq!(words.place(value), "Unknown place", "{value}");
+        }
+    }
+
+    #[test]
+    fn filled_values_are_not_looked_at_again() {
+        let values = [("a", "{b}"), ("b", "x")];
+        assert_eq!(fill("{a} {b} {c} {", &values), "{b} x {c} {");
+    }
 }

@@ -31,6 +31,10 @@ pub fn start(shards: &[ShardThread]) -> anyhow::Result<()> {
     std::thread::Builder::new()
         .name("watchdog".into())
         .spawn(move || {
+            #[allow(
+                clippy::exit,
+                reason = "a thread that hangs in a call cannot be ended in any other way"
+            )]
             while !watched.is_empty() {
                 std::thread::sleep(LOOK_EVERY);
                 // A shard that has ended hangs no longer.

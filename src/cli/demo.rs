@@ -19,7 +19,9 @@ use super::{OrStatus as _, Status};
 /// doorward itself, and a page that shows it all, with a button for each attack. Prints the
 /// address of that page. Works from any folder; nothing is written to disk.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  doorward demo\n  doorward demo --once\n  doorward demo --http 127.0.0.1:9000 --brokers localhost:9092")]
+#[command(
+    after_help = "Examples:\n  doorward demo\n  doorward demo --once\n  doorward demo --http 127.0.0.1:9000 --brokers localhost:9092"
+)]
 pub struct Args {
     /// Play each attack twice, answer once each way, print what happened, and end: 0 if
     /// every lock, mail, unlock and secured account was seen, 1 if not
@@ -41,7 +43,10 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     // What librdkafka says of a broker that it plays itself helps nobody.
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn,rdkafka=off".into());
-    let settings = LogSettings { filter, ..LogSettings::default() };
+    let settings = LogSettings {
+        filter,
+        ..LogSettings::default()
+    };
     crate::logging::init(&settings)
         .map_err(|error| anyhow::anyhow!("RUST_LOG: {error}"))
         .or_status(Status::Usage)?;
@@ -67,7 +72,10 @@ fn once(args: Args) -> anyhow::Result<ExitCode> {
     let reports = reports?;
     print(&reports).context("stdout is closed")?;
     ended?;
-    let missing = reports.iter().filter(|report| !report.missing.is_empty()).count();
+    let missing = reports
+        .iter()
+        .filter(|report| !report.missing.is_empty())
+        .count();
     let seconds = started.elapsed().as_secs_f64();
     if missing == 0 {
         eprintln!(
@@ -76,24 +84,42 @@ fn once(args: Args) -> anyhow::Result<ExitCode> {
         );
         return Ok(Status::Done.into());
     }
-    eprintln!("{missing} of {} rounds lack something ({seconds:.1} s):", reports.len());
+    eprintln!(
+        "{missing} of {} rounds lack something ({seconds:.1} s):",
+        reports.len()
+    );
     for report in &reports {
         for missing in &report.missing {
-            eprintln!("  {} {}, {}: {missing}", report.round, report.attack, report.answer);
+            eprintln!(
+                "  {} {}, {}: {missing}",
+                report.round, report.attack, report.answer
+            );
         }
     }
     Ok(Status::Failed.into())
 }
 
 fn start(args: Args, pace: Pace) -> anyhow::Result<Demo> {
-    Demo::start(Options { http: args.http, brokers: args.brokers, pace })
+    Demo::start(Options {
+        http: args.http,
+        brokers: args.brokers,
+        pace,
+    })
 }
 
 fn sentence(report: &Report) -> String {
-    let Report { round, attack, account, .. } = report;
+    let Report {
+        round,
+        attack,
+        account,
+        ..
+    } = report;
     match report.missing.first() {
         Some(missing) => format!("{round} {attack} on {account}: {missing}"),
-        None => format!("{round} {attack} on {account}: {}", report.result.unwrap_or("nothing")),
+        None => format!(
+            "{round} {attack} on {account}: {}",
+            report.result.unwrap_or("nothing")
+        ),
     }
 }
 
@@ -124,19 +150,32 @@ fn table(reports: &[Report]) -> String {
             ms(report.locked_ms),
             ms(report.mail_ms),
             ms(report.refused_ms),
-            if report.answer == "me" { "this was me" } else { "this wasn’t me" }.to_owned(),
+            if report.answer == "me" {
+                "this was me"
+            } else {
+                "this wasn’t me"
+            }
+            .to_owned(),
             report.result.unwrap_or("nothing").to_owned(),
             ms(report.result_ms),
             ms(report.recovered_ms),
         ]
     }));
     let widths: Vec<usize> = (0..head.len())
-        .map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0))
+        .map(|at| {
+            rows.iter()
+                .map(|row| row[at].chars().count())
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     let mut text = String::new();
     for row in rows {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }

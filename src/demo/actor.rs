@@ -72,13 +72,16 @@ impl Orders {
     /// # Errors
     /// Where nobody waits for one because of that case.
     pub async fn change_password(&self, case: &str) -> Result<String, Refused> {
-        self.ask(|reply| Order::ChangePassword(case.to_owned(), reply)).await?
+        self.ask(|reply| Order::ChangePassword(case.to_owned(), reply))
+            .await?
     }
 
     /// Case and account that wait for a new password: because of `case`, or, where it is
     /// empty, the only one that waits.
     pub async fn waiting(&self, case: &str) -> Option<(String, String)> {
-        self.ask(|reply| Order::Waiting(case.to_owned(), reply)).await.ok()?
+        self.ask(|reply| Order::Waiting(case.to_owned(), reply))
+            .await
+            .ok()?
     }
 
     /// Ends the pipeline.
@@ -202,17 +205,30 @@ impl Actor {
         self.rounds += 1;
         let now = now();
         let id = format!("r{}", self.rounds);
-        let script =
-            attack::script(attack, &id, &victim, &self.parts.places, now, &mut self.parts.dice);
+        let script = attack::script(
+            attack,
+            &id,
+            &victim,
+            &self.parts.places,
+            now,
+            &mut self.parts.dice,
+        );
         let round = Arc::new(Round {
-            completing: script.attack.last().map(|e| e.id.clone()).unwrap_or_default(),
+            completing: script
+                .attack
+                .last()
+                .map(|e| e.id.clone())
+                .unwrap_or_default(),
             id,
             attack,
             account: victim.account.clone(),
             email: victim.email.clone(),
             started: now,
         });
-        let begun = Seen { at: now, what: What::Round(Arc::clone(&round)) };
+        let begun = Seen {
+            at: now,
+            what: What::Round(Arc::clone(&round)),
+        };
         // An error only says that nobody watches.
         let _ = self.parts.seen.send(Arc::new(begun));
         for event in script.past {
@@ -234,7 +250,9 @@ impl Actor {
         let mut due = Vec::new();
         for play in &mut self.plays {
             while play.next <= now {
-                let Some(event) = play.events.pop_front() else { break };
+                let Some(event) = play.events.pop_front() else {
+                    break;
+                };
                 due.push(event);
                 play.next += self.parts.pace.attack;
             }
@@ -247,10 +265,15 @@ impl Actor {
             let locked = self.pipeline.is_locked(&play.victim.account);
             if play.comeback && locked && play.events.is_empty() && play.next <= now {
                 play.comeback = false;
-                let (victim, from, id) =
-                    (play.victim.clone(), play.from, format!("{}-back", play.round.id));
+                let (victim, from, id) = (
+                    play.victim.clone(),
+                    play.from,
+                    format!("{}-back", play.round.id),
+                );
                 let device = super::people::ATTACKERS_DEVICE;
-                let event = self.pipeline.sign_in(&victim, from, device, id, self::now());
+                let event = self
+                    .pipeline
+                    .sign_in(&victim, from, device, id, self::now());
                 self.publish(event)?;
             }
         }
@@ -263,13 +286,24 @@ impl Actor {
         let Some(account) = self.pipeline.waiting(case).map(str::to_owned) else {
             return Ok(Err(Refused::NothingToChange));
         };
-        let Some(owner) = self.parts.people.iter().find(|p| p.account == account).cloned() else {
+        let Some(owner) = self
+            .parts
+            .people
+            .iter()
+            .find(|p| p.account == account)
+            .cloned()
+        else {
             return Ok(Err(Refused::NothingToChange));
         };
         self.ordinary += 1;
         let event = PipelineEvent {
             case: Some(case.to_owned()),
-            ..PipelineEvent::new(format!("e{}", self.ordinary), "password_changed", &owner, now())
+            ..PipelineEvent::new(
+                format!("e{}", self.ordinary),
+                "password_changed",
+                &owner,
+                now(),
+            )
         };
         self.publish(event)?;
         Ok(Ok(account))
@@ -289,12 +323,21 @@ impl Actor {
         match self.pipeline.obey(&command) {
             Obeyed::Locked => {
                 let comeback = Instant::now() + self.parts.pace.comeback;
-                let mine = self.plays.iter_mut().filter(|p| p.victim.account == command.account);
+                let mine = self
+                    .plays
+                    .iter_mut()
+                    .filter(|p| p.victim.account == command.account);
                 mine.for_each(|play| play.next = comeback);
             }
             Obeyed::Ended(sessions) => {
-                let owner = self.parts.people.iter().find(|p| p.account == command.account);
-                let Some(owner) = owner.cloned() else { return Ok(()) };
+                let owner = self
+                    .parts
+                    .people
+                    .iter()
+                    .find(|p| p.account == command.account);
+                let Some(owner) = owner.cloned() else {
+                    return Ok(());
+                };
                 for session in sessions {
                     let id = format!("{session}-ended");
                     let event = PipelineEvent {
@@ -323,7 +366,11 @@ impl Actor {
         };
         // While an attack on somebody is being played, they are away: their own success
         // would break a streak.
-        if self.plays.iter().any(|p| p.victim.account == person.account && !p.events.is_empty()) {
+        if self
+            .plays
+            .iter()
+            .any(|p| p.victim.account == person.account && !p.events.is_empty())
+        {
             return Ok(());
         }
         self.ordinary += 1;
@@ -341,7 +388,9 @@ impl Actor {
                 method: Some("totp"),
                 ..PipelineEvent::new(id, "two_factor", &person, now())
             },
-            _ => self.pipeline.sign_in(&person, person.home, person.device, id, now()),
+            _ => self
+                .pipeline
+                .sign_in(&person, person.home, person.device, id, now()),
         };
         self.publish(event)
     }

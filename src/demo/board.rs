@@ -70,7 +70,11 @@ impl Board {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             traffic: self.traffic(),
-            seconds: self.seconds.iter().map(|s| [s.accepted, s.refused, s.other]).collect(),
+            seconds: self
+                .seconds
+                .iter()
+                .map(|s| [s.accepted, s.refused, s.other])
+                .collect(),
             events: self.events.iter().cloned().collect(),
             decisions: self.decisions.iter().cloned().collect(),
             locks: self.lock_list(),
@@ -163,11 +167,12 @@ impl Board {
     }
 
     fn case(&mut self, case: &CaseRecord, updates: &mut Vec<Update>) {
-        if let Some(lock) = self.locks.get_mut(&case.account) {
-            if lock.case.as_deref() == Some(&case.id) && lock.state != case.state {
-                lock.state.clone_from(&case.state);
-                updates.push(Update::Locks(self.lock_list()));
-            }
+        if let Some(lock) = self.locks.get_mut(&case.account)
+            && lock.case.as_deref() == Some(&case.id)
+            && lock.state != case.state
+        {
+            lock.state.clone_from(&case.state);
+            updates.push(Update::Locks(self.lock_list()));
         }
     }
 

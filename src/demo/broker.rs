@@ -38,7 +38,9 @@ impl EmbeddedBroker {
     /// Where librdkafka has no broker for this client, which would be its mistake.
     pub fn address(&self) -> anyhow::Result<String> {
         let cluster = self.owner.client().mock_cluster();
-        Ok(cluster.context("the embedded broker is gone")?.bootstrap_servers())
+        Ok(cluster
+            .context("the embedded broker is gone")?
+            .bootstrap_servers())
     }
 
     /// Makes a topic.

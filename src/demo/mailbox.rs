@@ -71,7 +71,16 @@ impl Mail {
             Some(_) => text,
             None => String::from_utf8_lossy(&raw).into_owned(),
         };
-        Mail { id, at, recipients, from, subject, text, html, raw }
+        Mail {
+            id,
+            at,
+            recipients,
+            from,
+            subject,
+            text,
+            html,
+            raw,
+        }
     }
 
     pub fn view(&self) -> MailView {
@@ -144,11 +153,20 @@ mod tests {
 
     #[test]
     fn a_sent_mail_is_taken_apart_into_both_parts() {
-        let mail = Mail::parse(1, Timestamp(5), vec!["u-1@mail.example".into()], SENT.into());
+        let mail = Mail::parse(
+            1,
+            Timestamp(5),
+            vec!["u-1@mail.example".into()],
+            SENT.into(),
+        );
         assert_eq!(mail.subject, "Was this you?");
         assert_eq!(mail.from, "Example <security@example.com>");
         assert!(mail.text.starts_with("We locked your account."));
-        assert!(mail.html.as_deref().is_some_and(|html| html.contains("<p>")));
+        assert!(
+            mail.html
+                .as_deref()
+                .is_some_and(|html| html.contains("<p>"))
+        );
         assert_eq!(mail.view().preview, "We locked your account.");
         let links: Vec<&str> = mail.links("http://127.0.0.1:1/").collect();
         assert_eq!(links, ["http://127.0.0.1:1/c/v4.local.x"]);

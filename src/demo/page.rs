@@ -58,7 +58,13 @@ impl Console {
         broker: BrokerKind,
     ) -> Console {
         let streams = Arc::new(Semaphore::new(STREAMS));
-        Console { asks, orders, origin, broker, streams }
+        Console {
+            asks,
+            orders,
+            origin,
+            broker,
+            streams,
+        }
     }
 }
 
@@ -66,9 +72,33 @@ impl Console {
 pub fn router(console: Console) -> Router {
     Router::new()
         .route("/", get(index))
-        .route("/demo/console.css", get(|| asset("text/css; charset=utf-8", include_str!("../../templates/demo/console.css"))))
-        .route("/demo/console.js", get(|| asset("text/javascript; charset=utf-8", include_str!("../../templates/demo/console.js"))))
-        .route("/demo/icon.svg", get(|| asset("image/svg+xml", include_str!("../../templates/demo/icon.svg"))))
+        .route(
+            "/demo/console.css",
+            get(|| {
+                asset(
+                    "text/css; charset=utf-8",
+                    include_str!("../../templates/demo/console.css"),
+                )
+            }),
+        )
+        .route(
+            "/demo/console.js",
+            get(|| {
+                asset(
+                    "text/javascript; charset=utf-8",
+                    include_str!("../../templates/demo/console.js"),
+                )
+            }),
+        )
+        .route(
+            "/demo/icon.svg",
+            get(|| {
+                asset(
+                    "image/svg+xml",
+                    include_str!("../../templates/demo/icon.svg"),
+                )
+            }),
+        )
         .route("/demo/live", get(live::stream))
         .route("/demo/attack/{name}", post(play))
         .route("/demo/mail/{id}", get(mail::page))
@@ -84,20 +114,32 @@ pub fn router(console: Console) -> Router {
 async fn strict(request: Request, next: Next) -> Response {
     let changes = !request.method().is_safe();
     if changes && !same_origin(request.headers()) {
-        return (StatusCode::FORBIDDEN, "this button works on the demo's own page only").into_response();
+        return (
+            StatusCode::FORBIDDEN,
+            "this button works on the demo's own page only",
+        )
+            .into_response();
     }
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     let mut set = |name: header::HeaderName, value: &'static str| {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
     };
     set(header::CONTENT_SECURITY_POLICY, CONSOLE_POLICY);
     set(header::CACHE_CONTROL, "no-store");
     set(header::REFERRER_POLICY, "no-referrer");
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(header::X_FRAME_OPTIONS, "DENY");
-    set(header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
-    set(header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
+    set(
+        header::HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    );
+    set(
+        header::HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    );
     response
 }
 
@@ -117,7 +159,13 @@ fn same_origin(headers: &HeaderMap) -> bool {
 }
 
 async fn asset(kind: &'static str, content: &'static str) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], content)
+    (
+        [
+            (header::CONTENT_TYPE, kind),
+            (header::CACHE_CONTROL, "no-cache"),
+        ],
+        content,
+    )
 }
 
 #[derive(Template)]
@@ -143,7 +191,11 @@ fn page(template: &impl Template) -> Response {
         Ok(html) => Html(html).into_response(),
         Err(error) => {
             tracing::error!(%error, "a page of the demo cannot be made");
-            (StatusCode::INTERNAL_SERVER_ERROR, "this page cannot be made").into_response()
+            (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "this page cannot be made",
+            )
+                .into_response()
         }
     }
 }
@@ -153,7 +205,9 @@ async fn play(State(console): State<Console>, Path(name): Path<String>) -> Respo
         return (StatusCode::NOT_FOUND, "no such attack").into_response();
     };
     match console.orders.play(attack).await {
-        Ok(round) => Json(serde_json::json!({ "round": round.id, "account": round.account })).into_response(),
+        Ok(round) => {
+            Json(serde_json::json!({ "round": round.id, "account": round.account })).into_response()
+        }
         Err(refused) => (StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).into_response(),
     }
 }
@@ -183,7 +237,12 @@ async fn password_form(
         Some((case, account)) => (case.as_str(), Some(account.as_str())),
         None => (query.case.as_str(), None),
     };
-    page(&PasswordPage { case, account, done: false, trouble: None })
+    page(&PasswordPage {
+        case,
+        account,
+        done: false,
+        trouble: None,
+    })
 }
 
 async fn password_change(State(console): State<Console>, Form(form): Form<CaseQuery>) -> Response {
@@ -200,7 +259,12 @@ async fn password_change(State(console): State<Console>, Form(form): Form<CaseQu
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             };
             let trouble = Some(refused.to_string());
-            let body = page(&PasswordPage { case: &form.case, account: None, done: false, trouble });
+            let body = page(&PasswordPage {
+                case: &form.case,
+                account: None,
+                done: false,
+                trouble,
+            });
             (status, body).into_response()
         }
     }

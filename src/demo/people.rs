@@ -70,10 +70,38 @@ impl Place {
 
 /// Consumer networks of /16 and wider.
 const NETWORKS: &[[u8; 2]] = &[
-    [84, 128], [79, 192], [73, 32], [98, 192], [24, 16], [81, 128], [86, 128], [90, 0],
-    [82, 64], [177, 32], [189, 6], [126, 10], [60, 32], [49, 36], [117, 192], [105, 112],
-    [1, 120], [58, 160], [70, 24], [99, 224], [83, 0], [79, 0], [87, 0], [80, 24], [77, 160],
-    [81, 224], [121, 128], [187, 128], [41, 0], [78, 160], [113, 160], [36, 64],
+    [84, 128],
+    [79, 192],
+    [73, 32],
+    [98, 192],
+    [24, 16],
+    [81, 128],
+    [86, 128],
+    [90, 0],
+    [82, 64],
+    [177, 32],
+    [189, 6],
+    [126, 10],
+    [60, 32],
+    [49, 36],
+    [117, 192],
+    [105, 112],
+    [1, 120],
+    [58, 160],
+    [70, 24],
+    [99, 224],
+    [83, 0],
+    [79, 0],
+    [87, 0],
+    [80, 24],
+    [77, 160],
+    [81, 224],
+    [121, 128],
+    [187, 128],
+    [41, 0],
+    [78, 160],
+    [113, 160],
+    [36, 64],
 ];
 
 const DEVICES: &[&str] = &[
@@ -94,13 +122,22 @@ pub fn places(facts: &Facts) -> Vec<Place> {
         .filter_map(|&[a, b]| {
             let ip = IpAddr::V4(Ipv4Addr::new(a, b, 77, 77));
             let country = facts.country(ip).country()?;
-            Some(Place { prefix: [a, b], country })
+            Some(Place {
+                prefix: [a, b],
+                country,
+            })
         })
         .collect()
 }
 
 /// `count` accounts whose ids begin with `prefix`, at home in `places`.
-pub fn population(prefix: &str, count: usize, places: &[Place], facts: &Facts, dice: &mut Dice) -> Vec<Person> {
+pub fn population(
+    prefix: &str,
+    count: usize,
+    places: &[Place],
+    facts: &Facts,
+    dice: &mut Dice,
+) -> Vec<Person> {
     (1..=count)
         .map(|n| {
             // Without a country database everybody lives in a documentation network.
@@ -122,7 +159,12 @@ pub fn population(prefix: &str, count: usize, places: &[Place], facts: &Facts, d
 }
 
 /// `count` addresses in networks of different countries, none of them `home`'s.
-pub fn elsewhere(places: &[Place], home: Option<Country>, count: usize, dice: &mut Dice) -> Vec<IpAddr> {
+pub fn elsewhere(
+    places: &[Place],
+    home: Option<Country>,
+    count: usize,
+    dice: &mut Dice,
+) -> Vec<IpAddr> {
     let mut countries: Vec<Country> = home.into_iter().collect();
     let mut found = Vec::with_capacity(count);
     let start = dice.below(places.len());
@@ -137,7 +179,12 @@ pub fn elsewhere(places: &[Place], home: Option<Country>, count: usize, dice: &m
     }
     // Fewer countries than asked for: documentation addresses, which have none.
     while found.len() < count {
-        found.push(IpAddr::V4(Ipv4Addr::new(203, 0, 113, found.len() as u8 + 1)));
+        found.push(IpAddr::V4(Ipv4Addr::new(
+            203,
+            0,
+            113,
+            found.len() as u8 + 1,
+        )));
     }
     found
 }

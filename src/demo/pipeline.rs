@@ -111,7 +111,9 @@ impl Pipeline {
     }
 
     pub fn is_locked(&self, account: &str) -> bool {
-        self.accounts.get(account).is_some_and(|account| account.lock.is_some())
+        self.accounts
+            .get(account)
+            .is_some_and(|account| account.lock.is_some())
     }
 
     /// Does what `command` says.
@@ -161,10 +163,98 @@ impl Pipeline {
 
     /// The newest case that waits for a new password, where there is exactly one.
     pub fn only_waiting(&self) -> Option<(&str, &str)> {
-        let mut waiting = self.accounts.iter().filter_map(|(id, account)| {
-            Some((account.must_change.as_deref()?, id.as_str()))
-        });
+        let mut waiting = self
+            .accounts
+            .iter()
+            .filter_map(|(id, account)| Some((account.must_change.as_deref()?, id.as_str())));
         let first = waiting.next()?;
         waiting.next().is_none().then_some(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::record::SourceRecord;
+
+    const THIEF: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
+
+    fn owner() -> Person {
+        Person {
+            account: "u-1".into(),
+            email: "u-1@mail.example".into(),
+            home: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+            country: None,
+            device: "",
+            locale: "en",
+        }
+    }
+
+    fn command(seq: i64, command: &str, scope: Option<&str>) -> CommandRecord {
+        CommandRecord {
+            schema: 1,
+            id: format!("c-{seq}"),
+            seq,
+            command: command.into(),
+            account: "u-1".into(),
+            case: Some("k-1".into()),
+            time: String::new(),
+            rule: None,
+            rule_set: String::new(),
+            reason: String::new(),
+            scope: scope.map(str::to_owned),
+            since: None,
+            sessions: Vec::new(),
+            until: None,
+            evidence: Vec::new(),
+            source: SourceRecord {
+                topic: String::new(),
+                partition: 0,
+                offset: 0,
+            },
+        }
+    }
+
+    fn outcome(pipeline: &mut Pipeline, ip: IpAddr) -> Option<&'static str> {
+        let event = pipeline.sign_in(&owner(), ip, "", "e1".into(), Timestamp(0));
+        event.reason.or(event.outcome)
+    }
+
+    #[test]
+    fn a_lock_for_the_unfamiliar_keeps_the_thief_out_and_lets_the_owner_in() {
+        let mut pipeline = Pipeline::default();
+        assert_eq!(outcome(&mut pipeline, owner().home), Some("success"));
+        let obeyed = pipeline.obey(&command(1, "lock_account", Some("unfamiliar")));
+        assert_eq!(obeyed, Obeyed::Locked);
+        assert_eq!(outcome(&mut pipeline, THIEF), Some("account_locked"));
+        assert_eq!(outcome(&mut pipeline, owner().home), Some("success"));
+        pipeline.obey(&command(2, "lock_account", Some("all")));
+        assert_eq!(outcome(&mut pipeline, owner().home), Some("account_locked"));
+        pipeline.obey(&command(3, "unlock_account", None));
+        assert_eq!(outcome(&mut pipeline, owner().home), Some("success"));
+    }
+
+    #[test]
+    fn a_secured_account_loses_its_sessions_and_waits_for_a_password() {
+        let mut pipeline = Pipeline::default();
+        pipeline.signed_in("u-1", owner().home, "s-1");
+        pipeline.obey(&command(1, "lock_account", None));
+        let obeyed = pipeline.obey(&command(2, "revoke_sessions", None));
+        assert_eq!(obeyed, Obeyed::Ended(vec!["s-1".into()]));
+        pipeline.obey(&command(3, "require_password_change", None));
+        assert_eq!(pipeline.waiting("k-1"), Some("u-1"));
+        pipeline.obey(&command(4, "unlock_account", None));
+        assert_eq!(pipeline.waiting("k-1"), None);
+    }
+
+    #[test]
+    fn an_old_command_is_old_news() {
+        let mut pipeline = Pipeline::default();
+        pipeline.obey(&command(16, "lock_account", None));
+        pipeline.obey(&command(32, "unlock_account", None));
+        pipeline.obey(&command(16, "lock_account", None));
+        assert!(!pipeline.is_locked("u-1"));
     }
 }

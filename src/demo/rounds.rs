@@ -58,7 +58,11 @@ pub async fn play(
     mut each: impl FnMut(&Report),
 ) -> anyhow::Result<Vec<Report>> {
     let end = Instant::now() + BUDGET;
-    let mut watch = Watch { traces: Vec::new(), seen: &mut seen, end };
+    let mut watch = Watch {
+        traces: Vec::new(),
+        seen: &mut seen,
+        end,
+    };
     let mut troubles: Vec<Vec<String>> = Vec::new();
     let mut with_password = None;
     for attack in Attack::ALL {
@@ -75,7 +79,12 @@ pub async fn play(
                     trouble.push(format!("{error:#}"));
                 }
             }
-            each(&report(&watch.traces[at], me, with_password == Some(at), trouble.clone()));
+            each(&report(
+                &watch.traces[at],
+                me,
+                with_password == Some(at),
+                trouble.clone(),
+            ));
             troubles.push(trouble);
         }
     }
@@ -86,7 +95,9 @@ pub async fn play(
         .iter()
         .zip(troubles)
         .enumerate()
-        .map(|(at, (trace, trouble))| report(trace, at % 2 == 0, with_password == Some(at), trouble))
+        .map(|(at, (trace, trouble))| {
+            report(trace, at % 2 == 0, with_password == Some(at), trouble)
+        })
         .collect())
 }
 
@@ -123,8 +134,11 @@ impl Watch<'_> {
         let all = |traces: &[Trace]| steps.iter().all(|step| traces[at].at(*step).is_some());
         let seen = self.until(all, PATIENCE).await?;
         let trace = &self.traces[at];
-        let absent: Vec<&str> =
-            steps.iter().filter(|s| trace.at(**s).is_none()).map(|s| words(*s)).collect();
+        let absent: Vec<&str> = steps
+            .iter()
+            .filter(|s| trace.at(**s).is_none())
+            .map(|s| words(*s))
+            .collect();
         ensure!(seen, "not seen: {}", absent.join(", "));
         Ok(())
     }
@@ -153,13 +167,22 @@ async fn one(
     visitor: &Visitor,
     origin: &str,
 ) -> anyhow::Result<()> {
-    let by_itself = [Step::Attack, Step::Decision, Step::Lock, Step::Mail, Step::Refused];
+    let by_itself = [
+        Step::Attack,
+        Step::Decision,
+        Step::Lock,
+        Step::Mail,
+        Step::Refused,
+    ];
     watch.steps(at, &by_itself).await?;
     let mail = watch.traces[at].mail.clone().context("the mail is gone")?;
     let link = link(&mail, origin)?;
     let wanted = if me { "/me" } else { "/not-me" };
     let status = visit(visitor, move |visitor| answer(visitor, &link, wanted)).await?;
-    ensure!(status == 200, "the page after the answer came with status {status}");
+    ensure!(
+        status == 200,
+        "the page after the answer came with status {status}"
+    );
     let result = if me { Step::Unlocked } else { Step::Secured };
     watch.steps(at, &[Step::Answer, result]).await?;
     ensure!(
@@ -173,20 +196,35 @@ async fn one(
 fn link(mail: &Mail, origin: &str) -> anyhow::Result<String> {
     let pages = format!("{origin}/c/");
     let link = mail.links(&pages).next();
-    Ok(link.context("the mail's text has no link to the owner's page")?.to_owned())
+    Ok(link
+        .context("the mail's text has no link to the owner's page")?
+        .to_owned())
 }
 
 /// Opens the link, finds the form whose action ends with `wanted`, ticks every place, sends
 /// it, and follows.
 fn answer(visitor: &Visitor, link: &str, wanted: &str) -> anyhow::Result<u16> {
     let page = visitor.get(link)?;
-    ensure!(page.status == 200, "the link's page came with status {}", page.status);
+    ensure!(
+        page.status == 200,
+        "the link's page came with status {}",
+        page.status
+    );
     let form = visitor::forms(&page.body)
         .into_iter()
-        .find(|form| form.action.split('?').next().is_some_and(|path| path.ends_with(wanted)))
+        .find(|form| {
+            form.action
+                .split('?')
+                .next()
+                .is_some_and(|path| path.ends_with(wanted))
+        })
         .with_context(|| format!("the link's page has no form for {wanted}"))?;
     let answer = visitor.send(&form.tick_all())?;
-    ensure!(answer.status == 303, "the answer was met with status {}", answer.status);
+    ensure!(
+        answer.status == 303,
+        "the answer was met with status {}",
+        answer.status
+    );
     let Answer { location, .. } = answer;
     let status = visitor.get(&location.context("the answer leads nowhere")?)?;
     Ok(status.status)
@@ -194,7 +232,10 @@ fn answer(visitor: &Visitor, link: &str, wanted: &str) -> anyhow::Result<u16> {
 
 /// The owner sets a new password on the site's own page.
 async fn new_password(watch: &mut Watch<'_>, at: usize, visitor: &Visitor) -> anyhow::Result<()> {
-    let case = watch.traces[at].case.clone().context("the round has no case")?;
+    let case = watch.traces[at]
+        .case
+        .clone()
+        .context("the round has no case")?;
     let path = format!("/demo/password?case={case}");
     let status = visit(visitor, move |visitor| {
         let page = visitor.get(&path)?;
@@ -203,8 +244,13 @@ async fn new_password(watch: &mut Watch<'_>, at: usize, visitor: &Visitor) -> an
         Ok(visitor.send(&form)?.status)
     })
     .await?;
-    ensure!(status == 200, "the new password was met with status {status}");
-    watch.steps(at, &[Step::PasswordChanged, Step::Recovered]).await
+    ensure!(
+        status == 200,
+        "the new password was met with status {status}"
+    );
+    watch
+        .steps(at, &[Step::PasswordChanged, Step::Recovered])
+        .await
 }
 
 async fn visit<T: Send + 'static>(
@@ -232,7 +278,10 @@ fn report(trace: &Trace, me: bool, password: bool, mut missing: Vec<String>) -> 
         (false, false) => "secured",
     };
     if missing.is_empty() && name != Some(expected) {
-        missing.push(format!("{expected} was expected, {} was seen", name.unwrap_or("nothing")));
+        missing.push(format!(
+            "{expected} was expected, {} was seen",
+            name.unwrap_or("nothing")
+        ));
     }
     let answered = if me { Step::Unlocked } else { Step::Secured };
     Report {

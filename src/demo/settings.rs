@@ -28,7 +28,11 @@ const PREFIX: &str = "doorward-demo.";
 pub fn config(brokers: &str, embedded: bool, origin: &str) -> anyhow::Result<Config> {
     Ok(Config {
         kafka: kafka(brokers, embedded),
-        topics: if embedded { Topics::default() } else { prefixed(Topics::default()) },
+        topics: if embedded {
+            Topics::default()
+        } else {
+            prefixed(Topics::default())
+        },
         engine: Engine {
             shards: SHARDS,
             ..Engine::default()
@@ -52,8 +56,14 @@ pub fn config(brokers: &str, embedded: bool, origin: &str) -> anyhow::Result<Con
             support_email: Some("support@site.example".into()),
         },
         keys: Keys {
-            link: vec![NamedKey { id: "demo-link".into(), bytes: random::<32>()?.to_vec() }],
-            answer: vec![NamedKey { id: "demo-answer".into(), bytes: random::<32>()?.to_vec() }],
+            link: vec![NamedKey {
+                id: "demo-link".into(),
+                bytes: random::<32>()?.to_vec(),
+            }],
+            answer: vec![NamedKey {
+                id: "demo-answer".into(),
+                bytes: random::<32>()?.to_vec(),
+            }],
             state: random::<16>()?,
         },
         log: LogSettings::default(),
@@ -72,7 +82,9 @@ fn kafka(brokers: &str, embedded: bool) -> Kafka {
         brokers: brokers.to_owned(),
         group: "doorward-demo".into(),
         instance: "demo".into(),
-        properties: properties.map(|(name, value)| (name.into(), value.into())).into(),
+        properties: properties
+            .map(|(name, value)| (name.into(), value.into()))
+            .into(),
         secrets: BTreeMap::new(),
         session_timeout: Duration::from_secs(45),
         transaction_timeout: Duration::from_secs(5),
@@ -147,7 +159,9 @@ pub fn create_topics(
         &names.dead_letters,
     ];
     match broker {
-        Some(broker) => all.iter().try_for_each(|topic| broker.create_topic(topic, partitions)),
+        Some(broker) => all
+            .iter()
+            .try_for_each(|topic| broker.create_topic(topic, partitions)),
         None => {
             let cluster = topics::look(&config.kafka, names)?;
             let specs = topics::specs(names, partitions, cluster.brokers);

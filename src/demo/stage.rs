@@ -67,7 +67,13 @@ fn answer(board: &Board, ask: Ask, changes: &broadcast::Sender<Arc<Message>>) {
     match ask {
         Ask::Subscribe(reply) => {
             let json = serde_json::to_string(&board.snapshot()).unwrap_or_default();
-            let _ = reply.send((Message { name: "snapshot", json }, changes.subscribe()));
+            let _ = reply.send((
+                Message {
+                    name: "snapshot",
+                    json,
+                },
+                changes.subscribe(),
+            ));
         }
         Ask::Mail(id, reply) => {
             let _ = reply.send(board.mail(id));

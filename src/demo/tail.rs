@@ -48,7 +48,10 @@ impl Tail {
             let metadata = consumer
                 .fetch_metadata(Some(topic), wait)
                 .with_context(|| format!("the topic {topic} cannot be looked up"))?;
-            let partitions = metadata.topics().first().map_or(&[][..], |t| t.partitions());
+            let partitions = metadata
+                .topics()
+                .first()
+                .map_or(&[][..], |t| t.partitions());
             anyhow::ensure!(!partitions.is_empty(), "the topic {topic} does not exist");
             for partition in partitions {
                 let (_, end) = consumer
@@ -59,7 +62,9 @@ impl Tail {
                     .context("a partition that cannot be assigned")?;
             }
         }
-        consumer.assign(&assignment).context("the topics cannot be read")?;
+        consumer
+            .assign(&assignment)
+            .context("the topics cannot be read")?;
         Ok(Tail { consumer })
     }
 

@@ -125,7 +125,10 @@ impl Trace {
 
     /// When `step` was seen first.
     pub fn at(&self, step: Step) -> Option<Timestamp> {
-        self.steps.iter().find(|(s, _)| *s == step).map(|(_, at)| *at)
+        self.steps
+            .iter()
+            .find(|(s, _)| *s == step)
+            .map(|(_, at)| *at)
     }
 
     /// Milliseconds from `from` to `to`, where both were seen. Never negative: two readers

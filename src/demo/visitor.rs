@@ -49,7 +49,10 @@ pub struct Visitor {
 
 impl Visitor {
     pub fn new(address: SocketAddr, origin: &str) -> Visitor {
-        Visitor { address, origin: origin.to_owned() }
+        Visitor {
+            address,
+            origin: origin.to_owned(),
+        }
     }
 
     /// # Errors
@@ -71,7 +74,10 @@ impl Visitor {
 
     fn ask(&self, method: &str, url: &str, body: Option<&str>) -> anyhow::Result<Answer> {
         let path = url.strip_prefix(&self.origin).unwrap_or(url);
-        ensure!(path.starts_with('/'), "{url} is not an address of this demo");
+        ensure!(
+            path.starts_with('/'),
+            "{url} is not an address of this demo"
+        );
         let body = body.unwrap_or_default();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nOrigin: {}\r\nConnection: close\r\n\
@@ -84,7 +90,9 @@ impl Visitor {
             .with_context(|| format!("no connection to {}", self.address))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        stream.write_all(request.as_bytes()).context("the request was not taken")?;
+        stream
+            .write_all(request.as_bytes())
+            .context("the request was not taken")?;
         let mut answer = Vec::new();
         stream
             .take(MAX_ANSWER)
@@ -96,7 +104,9 @@ impl Visitor {
 
 fn read_answer(bytes: &[u8]) -> anyhow::Result<Answer> {
     let text = String::from_utf8_lossy(bytes);
-    let (head, body) = text.split_once("\r\n\r\n").context("the answer is not HTTP")?;
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .context("the answer is not HTTP")?;
     let mut lines = head.lines();
     let status = lines
         .next()
@@ -106,18 +116,27 @@ fn read_answer(bytes: &[u8]) -> anyhow::Result<Answer> {
     let header = |wanted: &str| {
         head.lines().skip(1).find_map(|line| {
             let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case(wanted).then(|| value.trim().to_owned())
+            name.eq_ignore_ascii_case(wanted)
+                .then(|| value.trim().to_owned())
         })
     };
     if header("transfer-encoding").is_some() {
         bail!("the answer comes in pieces, which this visitor does not read");
     }
-    Ok(Answer { status, location: header("location"), body: body.to_owned() })
+    Ok(Answer {
+        status,
+        location: header("location"),
+        body: body.to_owned(),
+    })
 }
 
 /// A path with a token is as good as its link: it is not repeated in errors.
 fn without_token(path: &str) -> &str {
-    if path.starts_with("/c/") { "/c/…" } else { path }
+    if path.starts_with("/c/") {
+        "/c/…"
+    } else {
+        path
+    }
 }
 
 fn encoded(text: &str) -> String {
@@ -142,7 +161,10 @@ pub fn forms(html: &str) -> Vec<Form> {
             "form" => {
                 inside = true;
                 let action = tag.attribute("action").unwrap_or_default();
-                forms.push(Form { action, ..Form::default() });
+                forms.push(Form {
+                    action,
+                    ..Form::default()
+                });
             }
             "/form" => inside = false,
             "input" if inside => {
@@ -181,7 +203,9 @@ impl Tag<'_> {
     fn attribute(&self, wanted: &str) -> Option<String> {
         let mut rest = self.attributes.trim_start();
         while !rest.is_empty() {
-            let end = rest.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| c == '=' || c.is_whitespace())
+                .unwrap_or(rest.len());
             let (name, after) = rest.split_at(end);
             let (value, after) = match after.strip_prefix("=\"") {
                 Some(quoted) => quoted.split_once('"')?,

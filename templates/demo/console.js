@@ -199,7 +199,7 @@ function drawGuide(round) {
   }
   const refused = round?.steps.find((step) => step.step === 'refused');
   $('refused').hidden = !refused;
-  if (refused) $('refused').textContent = `The attacker came back ${duration(refused.ms)} after the attack, with the right password, and was refused.`;
+  if (refused) $('refused').textContent = `${duration(refused.ms)} after the attack the attacker tried to sign in, and was refused: the account is locked.`;
 }
 
 async function play(button) {
@@ -238,6 +238,7 @@ function addMail(mail) {
   state.mails.set(mail.id, mail);
   prepend($('mails'), mailItem(mail), 100);
   $('mail-count').textContent = whole.format(state.mails.size);
+  $('mail-empty').textContent = 'Choose a mail to read it.';
 }
 
 async function openMail(id, focus) {

@@ -13,17 +13,23 @@
 
 mod check;
 mod config;
+mod decode;
+mod deploy;
 mod document;
 mod facts;
+mod gallery;
+mod generate;
 mod kafka;
+mod mail;
+mod demo;
 mod meaning;
 mod model;
 mod owner;
+mod replay;
 mod shard;
-mod support;
-
-mod mail;
 mod services;
+mod state;
+mod support;
 mod tidy;
 mod watch;
 mod web;

@@ -10,7 +10,7 @@ use doorward::metrics::Metrics;
 use doorward::metrics::local::ShardCounters;
 
 /// Every metric with at least one series, as after some work.
-fn busy_metrics() -> Arc<Metrics> {
+pub fn busy_metrics() -> Arc<Metrics> {
     let metrics = Arc::new(Metrics::new());
     let mut shard = ShardCounters::new(Arc::clone(&metrics));
     let login = EventType::Known(KnownType::Login);

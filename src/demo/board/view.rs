@@ -170,7 +170,12 @@ pub fn event<'a>(event: &EventLine, rounds: impl Iterator<Item = &'a Arc<Round>>
     let (words, tone) = event_words(event);
     let round = rounds
         .filter(|round| event.account.as_deref() == Some(&round.account))
-        .find(|round| event.id.strip_prefix(&round.id).is_some_and(|rest| rest.starts_with('-')));
+        .find(|round| {
+            event
+                .id
+                .strip_prefix(&round.id)
+                .is_some_and(|rest| rest.starts_with('-'))
+        });
     EventView {
         id: event.id.clone(),
         time: event.time.0,
@@ -191,11 +196,11 @@ fn event_words(event: &EventLine) -> (String, &'static str) {
         ("login", _) if reason == "account_locked" => ("Refused: account locked", "bad"),
         ("login", _) if reason == "rate_limited" => ("Refused: too many tries", "bad"),
         ("login", _) => ("Wrong password", "bad"),
-        ("two_factor", "success") => ("Second factor accepted", "good"),
-        ("two_factor", _) => ("Wrong second-factor code", "bad"),
-        ("password_reset", "requested") => ("Asked for a password reset", "plain"),
+        ("two_factor", "success") => ("Code accepted", "good"),
+        ("two_factor", _) => ("Wrong code", "bad"),
+        ("password_reset", "requested") => ("Asked for a reset", "plain"),
         ("password_reset", "success") => ("Reset the password", "plain"),
-        ("password_reset", _) => ("Password reset failed", "bad"),
+        ("password_reset", _) => ("Reset failed", "bad"),
         ("password_changed", _) => ("Changed the password", "answer"),
         ("session_revoked", _) => ("Session ended", "answer"),
         ("case_response", _) => match event.answer.as_deref() {
@@ -262,5 +267,8 @@ pub fn lock(command: &CommandRecord, title: Option<&String>, at: Timestamp) -> L
 }
 
 fn millis(rfc3339: &str) -> Option<i64> {
-    rfc3339.parse::<jiff::Timestamp>().ok().map(|time| time.as_millisecond())
+    rfc3339
+        .parse::<jiff::Timestamp>()
+        .ok()
+        .map(|time| time.as_millisecond())
 }

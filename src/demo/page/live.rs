@@ -34,7 +34,11 @@ pub async fn stream(State(console): State<Console>) -> Response {
     let (Ok(()), Ok((first, changes))) = (asked, answer.await) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "the demo is ending").into_response();
     };
-    let reader = Reader { first: Some(first), changes, _seat: seat };
+    let reader = Reader {
+        first: Some(first),
+        changes,
+        _seat: seat,
+    };
     let events = stream::unfold(reader, |mut reader| async move {
         let event = match reader.first.take() {
             Some(first) => Event::default()

@@ -58,7 +58,9 @@ pub async fn html(State(console): State<Console>, Path(id): Path<u64>) -> Respon
 /// `html` with [`OPEN_OUTSIDE`] after its doctype, so that the page keeps its mode.
 fn with_base(html: &str) -> String {
     let start = html.trim_start();
-    let is_doctype = start.get(..9).is_some_and(|s| s.eq_ignore_ascii_case("<!doctype"));
+    let is_doctype = start
+        .get(..9)
+        .is_some_and(|s| s.eq_ignore_ascii_case("<!doctype"));
     match start.find('>') {
         Some(end) if is_doctype => {
             let (doctype, rest) = start.split_at(end + 1);

@@ -1,0 +1,157 @@
+//! What one ordinary event costs: decode, enrich and four rules, as a ratio to parsing its
+//! JSON alone with the same parser on the same bytes.
+//!
+//! `cargo bench --bench engine`
+
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+
+mod traffic;
+
+use std::borrow::Cow;
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, Throughput};
+use doorward::document::Diagnostics;
+use doorward::engine::output::Outputs;
+use doorward::engine::{Engine, Partition, Settings};
+use doorward::event::decode::{Decoder, Dropped};
+use doorward::event::{Source, Timestamp};
+use doorward::rules::RuleSet;
+use serde::Deserialize;
+
+/// The fields of an event as a plain program would declare them: the parse that everything
+/// is compared with.
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "they are parsed, which is what is measured")]
+struct Plain<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    time: Cow<'a, str>,
+    #[serde(borrow)]
+    account: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    outcome: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    ip: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    reason: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    email: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    user_agent: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    session: Option<Cow<'a, str>>,
+}
+
+const EVENTS: usize = 20_000;
+const ACCOUNTS: usize = 5_000;
+
+fn engine() -> Engine {
+    let loaded = doorward::facts::load(&Default::default(), None).unwrap();
+    let mut found = Diagnostics::default();
+    let files = doorward::facts::Folder(None).rule_files(&mut found);
+    let rules = RuleSet::load(&files, &loaded.facts.lists, &mut found).unwrap();
+    Engine::new(
+        Arc::new(rules),
+        Arc::new(loaded.facts),
+        Settings {
+            max_lateness_ms: 300_000,
+            act_within_ms: 86_400_000,
+            link_valid_ms: 86_400_000,
+            partitions: 1,
+            max_unlearned: Settings::MAX_UNLEARNED,
+            state_key: [7; 16],
+            answer_keys: None,
+        },
+    )
+}
+
+fn handle_all(engine: &Engine, decoder: &Decoder, partition: &mut Partition, lines: &[Vec<u8>]) {
+    let mut out = Outputs::default();
+    let mut dropped = Dropped::new();
+    for (offset, line) in lines.iter().enumerate() {
+        let event = decoder.decode(line, &mut dropped).unwrap();
+        let source = Source {
+            partition: 0,
+            offset: offset as i64,
+        };
+        let now = Timestamp(traffic::START_MS + offset as i64);
+        engine.handle(partition, &event, source, now, &mut out);
+        out.clear();
+    }
+}
+
+fn main() {
+    let lines = traffic::events(EVENTS, ACCOUNTS);
+    let bytes: usize = lines.iter().map(Vec::len).sum();
+    println!(
+        "{EVENTS} events of {ACCOUNTS} accounts, {} bytes each on average",
+        bytes / EVENTS
+    );
+    let engine = engine();
+    let decoder = engine.rules().decoder();
+    // Every account is known, as in a service that has run for a while.
+    let mut partition = Partition::default();
+    handle_all(&engine, &decoder, &mut partition, &lines);
+
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut group = criterion.benchmark_group("event");
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    group.bench_function("parse", |b| {
+        b.iter(|| {
+            for line in &lines {
+                black_box(sonic_rs::from_slice::<Plain<'_>>(line).unwrap());
+            }
+        });
+    });
+    group.bench_function("decode", |b| {
+        let mut dropped = Dropped::new();
+        b.iter(|| {
+            for line in &lines {
+                black_box(decoder.decode(line, &mut dropped).unwrap());
+            }
+        });
+    });
+    group.bench_function("decide", |b| {
+        b.iter_batched_ref(
+            || (),
+            |()| handle_all(&engine, &decoder, &mut partition, &lines),
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+    criterion.final_summary();
+
+    if let (Some(parse), Some(decode), Some(decide)) =
+        (mean_ns("parse"), mean_ns("decode"), mean_ns("decide"))
+    {
+        println!("parse alone                  {parse:6.0} ns an event");
+        println!(
+            "decode                       {decode:6.0} ns an event, {:.2} times the parse",
+            decode / parse
+        );
+        println!(
+            "decode, enrich, four rules   {decide:6.0} ns an event, {:.2} times the parse (aim: 2 at most)",
+            decide / parse
+        );
+    }
+}
+
+/// Mean time of one event in the last run of a benchmark, as criterion wrote it down.
+fn mean_ns(name: &str) -> Option<f64> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let path = Path::new(&target)
+        .join("criterion/event")
+        .join(name)
+        .join("new/estimates.json");
+    let text = std::fs::read_to_string(path).ok()?;
+    let estimates: serde_json::Value = serde_json::from_str(&text).ok()?;
+    Some(estimates["mean"]["point_estimate"].as_f64()? / EVENTS as f64)
+}

@@ -1,0 +1,167 @@
+//! Writes every page and mail as a file, for people who want to look at them:
+//! `DOORWARD_GALLERY=/tmp/gallery cargo test --test it gallery`. Without the variable there
+//! is nobody to look, and nothing is written.
+
+use std::path::Path;
+
+use doorward::engine::output::RecipientPart;
+use doorward::mail::content::{Links, render};
+use doorward::publish::wall_clock;
+use doorward::record::{CaseRecord, MailRecord};
+
+use crate::owner::{Broker, Pages, case, config, evidence, expired_token, mail, token};
+
+#[test]
+fn gallery() {
+    let Some(folder) = std::env::var_os("DOORWARD_GALLERY") else {
+        return;
+    };
+    let folder = Path::new(&folder);
+    std::fs::create_dir_all(folder).expect("a folder");
+    let broker = Broker::start();
+    let pages = Pages::start(&broker);
+    for locale in ["en", "de"] {
+        for state in [
+            "open",
+            "asked",
+            "unlocked",
+            "secured",
+            "recovered",
+            "closed",
+        ] {
+            let case = grown(state, locale);
+            broker.write_case(&case);
+            pages.wait_for_case(&case);
+            let link = token(&broker.config, &case, RecipientPart::Owner);
+            write(
+                folder,
+                &pages,
+                &format!("{state}-{locale}"),
+                &format!("/c/{link}"),
+            );
+        }
+        for (name, path) in [("forged", "/c/x"), ("help", "/help"), ("missing", "/")] {
+            let html = pages.get_in(path, locale).body;
+            save(folder, &pages, &format!("{name}-{locale}"), html);
+        }
+        write_mail(
+            folder,
+            &format!("mail-{locale}"),
+            &MailRecord {
+                locale: Some(locale.into()),
+                ..mail()
+            },
+        );
+    }
+    let open = grown("open", "en");
+    let link = format!("/c/{}", token(&broker.config, &open, RecipientPart::Owner));
+    let co_owner = format!(
+        "/c/{}",
+        token(&broker.config, &open, RecipientPart::CoOwner)
+    );
+    let unknown = format!(
+        "/c/{}",
+        token(&broker.config, &case("open"), RecipientPart::Owner)
+    );
+    let expired = format!("/c/{}", expired_token(&broker.config, &open));
+    write(
+        folder,
+        &pages,
+        "open-not-me",
+        &format!("{link}?answer=not-me"),
+    );
+    write(
+        folder,
+        &pages,
+        "processing",
+        &format!("{link}/status?answer=me"),
+    );
+    write(
+        folder,
+        &pages,
+        "slow",
+        &format!("{link}/status?answer=me&look=99"),
+    );
+    write(
+        folder,
+        &pages,
+        "still",
+        &format!("{link}/status?answer=me&version=0"),
+    );
+    write(folder, &pages, "co-owner", &co_owner);
+    write(folder, &pages, "general", &unknown);
+    write(folder, &pages, "expired", &expired);
+    let again = pages.post(&format!("{link}/me"), &[("version", "1")]).body;
+    save(folder, &pages, "no-place", again);
+    write_mail(
+        folder,
+        "mail-co-owner",
+        &MailRecord {
+            part: "co_owner".into(),
+            ..mail()
+        },
+    );
+    write_mail(
+        folder,
+        "mail-notice",
+        &MailRecord {
+            part: "notice".into(),
+            ..mail()
+        },
+    );
+}
+
+/// A case with more to show.
+fn grown(state: &str, locale: &str) -> CaseRecord {
+    let mut case = CaseRecord {
+        id: format!("k-{state}-{locale}-5f2a9c41d20b"),
+        locale: Some(locale.into()),
+        ..case(state)
+    };
+    for (minute, ip, country) in [("05", "198.51.100.23", "VN"), ("06", "2001:db8::7", "DE")] {
+        let time = format!("2026-11-22T06:{minute}:00.000Z");
+        case.evidence.insert(0, evidence("e", &time, ip, country));
+    }
+    let mut second = case.places[0].clone();
+    second.value = "country:VN".into();
+    case.places.push(second);
+    case
+}
+
+fn write(folder: &Path, pages: &Pages, name: &str, path: &str) {
+    save(folder, pages, name, pages.get(path).body);
+}
+
+/// The page with its style sheet inside, so that the file stands alone.
+fn save(folder: &Path, pages: &Pages, name: &str, html: String) {
+    let css = html
+        .split("href=\"/assets/")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .map(|file| pages.get(&format!("/assets/{file}")).body)
+        .expect("a style sheet");
+    let html = html
+        .replace("</head>", &format!("<style>{css}</style></head>"))
+        .replace("http-equiv=\"refresh\"", "data-refresh");
+    std::fs::write(folder.join(format!("{name}.html")), html).expect("a file");
+}
+
+fn write_mail(folder: &Path, name: &str, mail: &MailRecord) {
+    let config = config("");
+    let part = RecipientPart::parse(&mail.part).expect("a part");
+    let links = (part != RecipientPart::Notice).then(|| Links {
+        me: (part == RecipientPart::Owner).then(|| "https://example.com/c/x?answer=me".into()),
+        not_me: "https://example.com/c/x?answer=not-me".into(),
+        valid_until: wall_clock().plus_ms(86_400_000),
+    });
+    let content = render(
+        mail,
+        part,
+        links.as_ref(),
+        &config.web.public_url,
+        &config.site,
+    )
+    .expect("a mail");
+    std::fs::write(folder.join(format!("{name}.html")), content.html).expect("a file");
+    std::fs::write(folder.join(format!("{name}.txt")), content.text).expect("a file");
+}

@@ -1,0 +1,193 @@
+//! What an account's durable record holds, and that yesterday's bytes are read today.
+
+use doorward::engine::output::Outputs;
+use doorward::engine::{Partition, StateError};
+use doorward::event::decode::Dropped;
+use doorward::event::{Source, Timestamp};
+use serde_json::json;
+
+use crate::support::story::*;
+
+/// The story's state, written and read back by another process.
+fn restarted(story: &mut Story, keys: &[doorward::engine::StateKey]) -> Partition {
+    let mut partition = Partition::default();
+    for key in keys {
+        let bytes = story.engine.encode_state(&story.partition, *key);
+        story
+            .engine
+            .restore_state(&mut partition, &key.0, bytes.as_deref())
+            .unwrap();
+    }
+    partition
+}
+
+/// Handles an event and says which records it changed.
+fn changed(story: &mut Story, fields: serde_json::Value) -> Vec<doorward::engine::StateKey> {
+    let decoder = story.engine.rules().decoder();
+    let payload = serde_json::to_vec(&fields).unwrap();
+    let mut out = Outputs::default();
+    let event = decoder.decode(&payload, &mut Dropped::new()).unwrap();
+    let source = Source {
+        partition: 0,
+        offset: story.said.decisions.len() as i64,
+    };
+    let now = Timestamp(START);
+    story
+        .engine
+        .handle(&mut story.partition, &event, source, now, &mut out);
+    out.changed
+}
+
+fn event(id: &str, kind: &str, outcome: &str, ip: &str) -> serde_json::Value {
+    json!({ "id": id, "type": kind, "outcome": outcome, "account": "u", "ip": ip,
+            "time": START, "session": "s", "email": "u@example.org", "locale": "de" })
+}
+
+#[test]
+fn everything_that_counts_survives_a_restart() {
+    let mut story = Story::new();
+    let mut keys = Vec::new();
+    keys.extend(changed(&mut story, event("a", "login", "success", NORWAY)));
+    for n in 0..3 {
+        let failure = event(&format!("f{n}"), "two_factor", "failure", NORWAY);
+        keys.extend(changed(&mut story, failure));
+    }
+    for n in 0..4 {
+        let failure = event(
+            &format!("l{n}"),
+            "login",
+            "failure",
+            &format!("192.0.2.{n}"),
+        );
+        keys.extend(changed(&mut story, failure));
+    }
+    story.partition = restarted(&mut story, &keys);
+    assert_eq!(story.partition.accounts(), 1);
+    // The streak goes on, the window goes on, the country is known.
+    assert!(story.second_factor(1, "u", "failure").is_silent());
+    assert!(story.second_factor(2, "u", "failure").locked());
+    let said = story.failed_login(3, "u", "192.0.2.9");
+    assert_eq!(said.decisions(), ["failed-logins-many-ips case_open 5"]);
+    let said = story.login(4, "u", BRAZIL);
+    assert_eq!(said.decisions(), ["first-seen-country case_open 1"]);
+}
+
+#[test]
+fn a_case_survives_a_restart_with_its_answer_and_its_end() {
+    let mut story = Story::new();
+    let mut keys = changed(&mut story, event("a", "login", "success", NORWAY));
+    keys.extend(changed(&mut story, event("b", "login", "success", BRAZIL)));
+    story.partition = restarted(&mut story, &keys);
+    assert_eq!(story.partition.open_cases(), 1);
+    let case = story.engine.case_of(&story.partition, "u").unwrap();
+    // Found by the case alone, as an answer that names no account needs it.
+    let said = story.event(
+        1,
+        json!({ "type": "case_response", "case": &*case.0, "case_version": 1, "answer": "me",
+                "places": ["country:BR"], "by": "owner" }),
+    );
+    assert_eq!(said.commands(), ["unlock_account"]);
+    assert!(story.login(2, "u", BRAZIL).is_silent());
+}
+
+#[test]
+fn a_tombstone_forgets_and_an_account_without_knowledge_writes_one() {
+    let mut story = Story::new();
+    let keys = changed(&mut story, event("a", "login", "success", NORWAY));
+    let key = keys[0];
+    assert!(story.engine.encode_state(&story.partition, key).is_some());
+    story
+        .engine
+        .restore_state(&mut story.partition, &key.0, None)
+        .unwrap();
+    assert_eq!(story.partition.accounts(), 0);
+    assert_eq!(story.engine.encode_state(&story.partition, key), None);
+}
+
+#[test]
+fn bytes_that_cannot_be_read_are_refused_with_a_clear_error() {
+    let story = Story::new();
+    let restore = |key: &[u8], bytes: &[u8]| {
+        story
+            .engine
+            .restore_state(&mut Partition::default(), key, Some(bytes))
+            .unwrap_err()
+    };
+    assert_eq!(restore(&[0; 16], &[9, 1, 2]), StateError::UnknownVersion(9));
+    assert!(
+        restore(&[0; 16], &[9])
+            .to_string()
+            .contains("a newer one wrote it")
+    );
+    assert!(matches!(restore(&[0; 16], &[]), StateError::Damaged(_)));
+    assert!(matches!(
+        restore(&[0; 16], &[1, 0xff]),
+        StateError::Damaged(_)
+    ));
+    assert!(matches!(restore(&[0; 15], &[1]), StateError::Damaged(_)));
+}
+
+/// A record that version 0.1.0 wrote: a known country, a run of two, an open case. It must
+/// be read for ever; a change that breaks this test loses people's state.
+#[test]
+fn a_record_of_the_first_version_is_still_read() {
+    let golden = include_str!("../data/state/v1-open-case.hex");
+    let bytes: Vec<u8> = golden
+        .split_whitespace()
+        .flat_map(|line| line.as_bytes().chunks(2))
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect();
+    let mut story = Story::new();
+    let keys = changed(&mut story, event("a", "login", "success", NORWAY));
+    story
+        .engine
+        .restore_state(&mut story.partition, &keys[0].0, Some(&bytes))
+        .unwrap();
+    assert_eq!(story.partition.open_cases(), 1);
+    let again = story
+        .engine
+        .encode_state(&story.partition, keys[0])
+        .unwrap();
+    assert_eq!(again, bytes, "it is written as it was read");
+    let said = story.login(1, "u", NORWAY);
+    assert!(said.is_silent(), "Norway is known");
+    let said = story.login(2, "u", BRAZIL);
+    assert_eq!(said.decisions(), ["first-seen-country case_open 1"]);
+    for n in 0..2 {
+        assert!(story.second_factor(3 + n, "u", "failure").is_silent());
+    }
+    let said = story.second_factor(5, "u", "failure");
+    assert_eq!(said.decisions(), ["two-factor-failure-streak case_open 5"]);
+}
+
+#[test]
+fn a_quiet_account_writes_few_bytes() {
+    let mut story = Story::new();
+    let keys = changed(&mut story, event("a", "login", "success", NORWAY));
+    let bytes = story
+        .engine
+        .encode_state(&story.partition, keys[0])
+        .unwrap();
+    assert!(bytes.len() <= 48, "{}", bytes.len());
+}
+
+/// Prints the record for `tests/data/state/`, when the codec gets a new version.
+#[test]
+fn the_golden_record_can_be_written_again() {
+    let mut story = Story::new();
+    let mut keys = changed(&mut story, event("a", "login", "success", NORWAY));
+    for n in 0..2 {
+        let failure = event(&format!("f{n}"), "two_factor", "failure", NORWAY);
+        keys.extend(changed(&mut story, failure));
+    }
+    keys.extend(changed(&mut story, event("b", "login", "success", BRAZIL)));
+    let bytes = story
+        .engine
+        .encode_state(&story.partition, keys[0])
+        .unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    println!("{hex}");
+    if let Ok(path) = std::env::var("DOORWARD_WRITE_GOLDEN") {
+        std::fs::write(path, format!("{hex}\n")).unwrap();
+    }
+}
