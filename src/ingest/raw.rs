@@ -2,11 +2,6 @@
 //!
 //! All `unsafe` of the program stands in this file.
 
-#![allow(
-    unsafe_code,
-    reason = "the crate wraps neither batch reading nor the raw transaction calls"
-)]
-
 use std::ffi::{CStr, CString, c_int};
 use std::ptr::NonNull;
 use std::sync::Arc;
