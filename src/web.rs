@@ -10,7 +10,6 @@ mod guard;
 mod listen;
 mod pages;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
@@ -64,7 +63,7 @@ pub struct Parts {
     pub events_topic: String,
     pub links: LinkKeys,
     pub answer_keys: MacKeys,
-    /// Whose `X-Forwarded-For` is believed; default: this machine.
+    /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     pub cases: Arc<Cases>,
     /// Made with [`ACKNOWLEDGE_WITHIN`].
@@ -89,10 +88,7 @@ impl Parts {
             events_topic: config.topics.events.clone(),
             links: LinkKeys::new(&config.keys.link)?,
             answer_keys: mac_keys(&config.keys.answer),
-            trusted_proxies: vec![
-                Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(),
-                Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128).into(),
-            ],
+            trusted_proxies: config.web.trusted_proxies.clone(),
             cases,
             publisher,
             metrics,

@@ -302,5 +302,9 @@ fn a_log_that_was_away_for_a_while_costs_time_and_nothing_else() {
     world.attack(0, "ada");
     world.turns(3);
     assert_eq!(world.locked(), ["ada"]);
-    assert!(world.readiness.is_ready(), "{:?}", world.readiness.reasons());
+    assert!(
+        world.readiness.is_ready(),
+        "{:?}",
+        world.readiness.reasons()
+    );
 }
