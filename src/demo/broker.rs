@@ -9,6 +9,8 @@ use anyhow::Context as _;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
 
+use crate::ingest::raw::set_embedded_rebalance_delay;
+
 /// A running broker. It ends when this is dropped, which must be after all its clients.
 pub struct EmbeddedBroker {
     /// The client that owns the broker; it produces nothing.
@@ -27,9 +29,10 @@ impl EmbeddedBroker {
             .set("log_level", "3")
             .create()
             .context("the embedded broker does not start")?;
-        let broker = EmbeddedBroker { owner };
-        broker.skip_rebalance_delay()?;
-        Ok(broker)
+        // A group's first member would otherwise wait three seconds for others to come.
+        let set = set_embedded_rebalance_delay(owner.client(), 0);
+        anyhow::ensure!(set, "the embedded broker does not start");
+        Ok(EmbeddedBroker { owner })
     }
 
     /// `host:port` to connect to.
@@ -53,19 +56,5 @@ impl EmbeddedBroker {
             .context("the embedded broker is gone")?
             .create_topic(name, partitions, 1)
             .with_context(|| format!("the embedded broker cannot make the topic {name}"))
-    }
-
-    /// A group's first member would otherwise wait three seconds for others to come.
-    #[allow(unsafe_code, reason = "rdkafka does not wrap this call")]
-    fn skip_rebalance_delay(&self) -> anyhow::Result<()> {
-        let client = self.owner.client().native_ptr();
-        // SAFETY: `client` lives as long as `self.owner`; the cluster handle belongs to it
-        // and is used only within this call.
-        unsafe {
-            let cluster = rdkafka_sys::bindings::rd_kafka_handle_mock_cluster(client);
-            anyhow::ensure!(!cluster.is_null(), "the embedded broker is gone");
-            rdkafka_sys::bindings::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0);
-        }
-        Ok(())
     }
 }

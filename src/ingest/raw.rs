@@ -2,6 +2,11 @@
 //!
 //! All `unsafe` of the program stands in this file.
 
+#![allow(
+    unsafe_code,
+    reason = "the crate wraps neither batch reading nor the raw transaction calls"
+)]
+
 use std::ffi::{CStr, CString, c_int};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -255,6 +260,19 @@ pub fn send_offsets<C: ClientContext>(
             millis(timeout),
         )
     })
+}
+
+/// How long the broker that `client` embeds (`test.mock.num.brokers`) waits for further
+/// members of a new group. `false` where it embeds none.
+pub fn set_embedded_rebalance_delay<C: ClientContext>(client: &Client<C>, delay_ms: i32) -> bool {
+    // SAFETY: the handle belongs to the client, which outlives this call.
+    unsafe {
+        let cluster = sys::rd_kafka_handle_mock_cluster(client.native_ptr());
+        if !cluster.is_null() {
+            sys::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, delay_ms);
+        }
+        !cluster.is_null()
+    }
 }
 
 /// Registers the transactional id: fences an older producer and ends its transaction.
