@@ -39,7 +39,7 @@ use crate::config::Config;
 use crate::document::Diagnostics;
 use crate::enrich::Facts;
 use crate::facts::{self, Folder};
-use crate::ingest::client::common;
+use crate::ingest::client;
 use crate::mail::RetrySchedule;
 use crate::mail::transport::{Mailbox, Transport};
 use crate::metrics::Metrics;
@@ -400,7 +400,7 @@ fn pipeline(
     let places = people::places(facts);
     let prefix = settings::account_prefix(config, &mut dice);
     let people = people::population(&prefix, ACCOUNTS, &places, facts, &mut dice);
-    let client = common(&config.kafka, "demo");
+    let client = client::common(&config.kafka, "demo");
     let producer: ThreadedProducer<DefaultProducerContext> = client
         .clone()
         .set("partitioner", "murmur2_random")
@@ -437,7 +437,10 @@ fn watcher(
         &topics.commands,
         &topics.cases,
     ];
-    let tail = Tail::start(&common(&config.kafka, "demo"), &names.map(String::as_str))?;
+    let tail = Tail::start(
+        &client::common(&config.kafka, "demo"),
+        &names.map(String::as_str),
+    )?;
     let (seen, stop) = (seen.clone(), Arc::clone(stop));
     thread("observer", teller, move || {
         watch::run(&tail, &topics, &facts, &seen, &stop)

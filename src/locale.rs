@@ -60,26 +60,27 @@ words! {
     /// What happened, in a few words and in a sentence.
     ReasonWords { short long }
     /// Names of facts.
-    FactWords { what when r#where device done reference address roughly place_unknown and }
+    FactWords { what when r#where device done reference roughly place_unknown }
     /// What was done about it, by the scope of the lock.
-    DoneWords { all unfamiliar nothing }
+    DoneWords { all unfamiliar nothing others others_nothing }
     MailWords {
         subject_locked subject_asked subject_notice subject_notice_asked heading heading_notice
-        ask co_owner notice me me_locked_hint me_asked_hint not_me not_me_hint
+        ask co_owner notice me me_locked_hint me_asked_hint not_me not_owner not_me_hint
         not_me_asked_hint links link_co_owner by_hand_title by_hand no_password support
         automatic
     }
     PageWords {
-        skip title_question lead_locked lead_unfamiliar lead_asked happened evidence
+        skip title_question title_co_owner lead_co_owner lead_co_owner_asked lead_locked lead_unfamiliar lead_asked happened evidence
         evidence_time evidence_place evidence_address me_title me_text me_text_plain
-        me_text_asked places place_seen places_hint me_button not_me_title not_me_text
-        not_me_text_asked not_me_text_late not_me_button co_owner general_title general_text
+        me_text_asked places places_hint me_button not_me_title not_me_text
+        not_me_text_asked not_me_text_late not_me_button not_owner_title not_owner_text not_owner_text_asked
+        not_owner_button co_owner general_title general_text
         general_me reload notice_moved notice_newer notice_places safe processing_title
         processing_text processing_slow processing_again unlocked_title unlocked_text
         unlocked_next closed_title closed_text still_title still_text still_next secured_title
         secured_lead secured_locked secured_sessions secured_password secured_next_title
-        secured_next secured_next_button secured_next_plain secured_mailbox recovered_title
-        recovered_text support_title support_text support_link support_mail copy_hint
+        secured_next secured_next_button secured_mailbox recovered_title
+        recovered_text support_title support_text support_link support_mail
         expired_title expired_text expired_button forged_title forged_text forged_help
         resent_title resent_text forbidden_title forbidden_text back busy_title busy_text
         failed_title failed_text failed_button bad_title bad_text missing_title missing_text
@@ -140,11 +141,14 @@ impl Words {
     }
 
     /// What was done, by the `scope` that records carry; `None` where nothing was locked.
-    pub fn done(&self, scope: Option<&str>) -> &str {
-        match scope {
-            Some("unfamiliar") => &self.done.unfamiliar,
-            Some(_) => &self.done.all,
-            None => &self.done.nothing,
+    /// `owner`: whether it is said to somebody who can answer.
+    pub fn done(&self, scope: Option<&str>, owner: bool) -> &str {
+        match (scope, owner) {
+            (Some("unfamiliar"), true) => &self.done.unfamiliar,
+            (Some(_), true) => &self.done.all,
+            (None, true) => &self.done.nothing,
+            (Some(_), false) => &self.done.others,
+            (None, false) => &self.done.others_nothing,
         }
     }
 

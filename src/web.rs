@@ -36,7 +36,7 @@ use crate::metrics::Metrics;
 use crate::publish::{Publisher, Record, wall_clock};
 use crate::record::CaseRecord;
 use cases::Cases;
-use pages::{Look, Notice, Opened, Pages, Plain, Settled};
+use pages::{Choice, Look, Notice, Opened, Pages, Plain, Settled};
 
 /// How long Kafka may take to acknowledge an answer.
 pub const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
@@ -232,18 +232,22 @@ async fn show(
         token: &token,
         link: &link,
     };
-    let not_me_first = chosen.answer.as_deref() == Some("not-me");
+    let chosen = match chosen.answer.as_deref() {
+        Some("me") => Some(Choice::Me),
+        Some("not-me") => Some(Choice::NotMe),
+        _ => None,
+    };
     web.count("page", "shown");
     let Some(case) = web.parts.cases.wait_for(&link.case, CASE_PATIENCE).await else {
         let pages = web.pages(accepted(&headers));
-        return page(StatusCode::OK, pages.general_question(opened, not_me_first));
+        return page(StatusCode::OK, pages.general_question(opened, chosen));
     };
     let pages = web.pages(language(&case, &headers));
     let html = match Settled::of(&case) {
         Some(settled) => pages.settled(opened, &case, settled),
         None => {
             let newer = (case.version > link.case_version).then_some(Notice::Newer);
-            pages.question(opened, &case, newer, not_me_first)
+            pages.question(opened, &case, newer, chosen)
         }
     };
     page(StatusCode::OK, html)
@@ -314,10 +318,10 @@ async fn status(
             (Some(settled), _) => pages.settled(opened, case, settled),
             (None, "me") if case.version > version => match pages::is_locked(case) {
                 true => pages.still_locked(opened, case),
-                false => pages.question(opened, case, Some(Notice::Moved), false),
+                false => pages.question(opened, case, Some(Notice::Moved), None),
             },
             (None, "me" | "not-me") => pages.processing(opened, again(), look >= LOOKS),
-            (None, _) => pages.question(opened, case, None, false),
+            (None, _) => pages.question(opened, case, None, None),
         },
     };
     page(StatusCode::OK, html)
@@ -379,7 +383,7 @@ async fn me(
         web.count("me", "moved");
         return page(
             StatusCode::CONFLICT,
-            pages.question(opened, &case, Some(Notice::Moved), false),
+            pages.question(opened, &case, Some(Notice::Moved), None),
         );
     }
     let places: Vec<&str> = case
@@ -392,7 +396,7 @@ async fn me(
         web.count("me", "no_place");
         return page(
             StatusCode::UNPROCESSABLE_ENTITY,
-            pages.question(opened, &case, Some(Notice::NoPlace), false),
+            pages.question(opened, &case, Some(Notice::NoPlace), Some(Choice::Me)),
         );
     }
     web.answer(

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::topics;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  doorward topics create --config doorward.toml")]
 pub struct Args {
     #[command(subcommand)]
     pub command: TopicsCommand,

@@ -44,8 +44,8 @@ struct Choice<'a> {
     label: &'a str,
     hint: &'a str,
     url: &'a str,
-    /// The first of two; a lone one is not dressed up as the expected answer.
-    primary: bool,
+    /// Which of the two colours the button has.
+    is_me: bool,
 }
 
 #[derive(Template)]
@@ -106,7 +106,7 @@ pub fn render(
     let locked = mail.locked.is_some();
     let name = clean::line(&site.name, 80);
     let reason = w.reason(&mail.reason);
-    let done = w.done(mail.locked.as_deref());
+    let done = w.done(mail.locked.as_deref(), part == RecipientPart::Owner);
     let reference = clean::line(&mail.case, 80);
     let facts = facts(mail, part, w);
     let choices = links.map_or_else(Vec::new, |links| choices(links, locked, w));
@@ -231,17 +231,20 @@ fn choices<'a>(links: &'a Links, locked: bool, w: &'a Words) -> Vec<Choice<'a>> 
             &w.mail.me_asked_hint
         },
         url,
-        primary: true,
+        is_me: true,
     });
     let not_me = Choice {
-        label: &w.mail.not_me,
+        label: match links.me {
+            Some(_) => &w.mail.not_me,
+            None => &w.mail.not_owner,
+        },
         hint: if locked {
             &w.mail.not_me_hint
         } else {
             &w.mail.not_me_asked_hint
         },
         url: &links.not_me,
-        primary: false,
+        is_me: false,
     };
     me.into_iter().chain([not_me]).collect()
 }

@@ -67,7 +67,9 @@ struct Story<'a> {
 
 struct PlaceBox {
     value: String,
-    label: String,
+    name: String,
+    /// When it was seen.
+    seen: Option<String>,
     ticked: bool,
 }
 
@@ -78,6 +80,8 @@ struct MeForm<'a> {
 }
 
 struct NotMeForm<'a> {
+    title: &'a str,
+    button: &'a str,
     text: &'a str,
     action: String,
 }
@@ -93,6 +97,7 @@ struct QuestionPage<'a> {
     co_owner: bool,
     me: Option<MeForm<'a>>,
     not_me: NotMeForm<'a>,
+    chosen: Option<Choice>,
     not_me_first: bool,
     version: u32,
 }
@@ -106,6 +111,7 @@ struct MessagePage<'a> {
     steps: Vec<&'a str>,
     next: Option<Next<'a>>,
     not_me: Option<NotMeForm<'a>>,
+    chosen: Option<Choice>,
     version: u32,
 }
 
@@ -175,6 +181,14 @@ impl<'a> Next<'a> {
             ..Next::link(label, String::new())
         }
     }
+}
+
+/// The answer that a link in the mail stands for. It stands first, and is the one button that
+/// is filled; without it the page leans to neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    Me,
+    NotMe,
 }
 
 /// Why a question is asked again.
@@ -269,16 +283,19 @@ impl<'a> Pages<'a> {
         opened: Opened<'_>,
         case: &CaseRecord,
         notice: Option<Notice>,
-        not_me_first: bool,
+        chosen: Option<Choice>,
     ) -> String {
         let p = &self.w.page;
         let locked = is_locked(case);
-        let lead = match (locked, case.scope.as_str()) {
-            (true, "unfamiliar") => &p.lead_unfamiliar,
-            (true, _) => &p.lead_locked,
-            (false, _) => &p.lead_asked,
-        };
         let owner = opened.link.part == RecipientPart::Owner;
+        let lead = match (owner, locked, case.scope.as_str()) {
+            (true, true, "unfamiliar") => &p.lead_unfamiliar,
+            (true, true, _) => &p.lead_locked,
+            (true, false, _) => &p.lead_asked,
+            (false, true, _) => &p.lead_co_owner,
+            (false, false, _) => &p.lead_co_owner_asked,
+        };
+        let chosen = if owner { chosen } else { Some(Choice::NotMe) };
         let places = self.place_boxes(case);
         let me = owner.then(|| MeForm {
             text: match (locked, places.is_empty()) {
@@ -290,35 +307,37 @@ impl<'a> Pages<'a> {
             places,
         });
         render(QuestionPage {
-            frame: self.frame(&p.title_question, &case.id),
+            frame: self.frame(
+                if owner {
+                    &p.title_question
+                } else {
+                    &p.title_co_owner
+                },
+                &case.id,
+            ),
             notice: notice.map(|notice| match notice {
                 Notice::Moved => p.notice_moved.as_str(),
                 Notice::Newer => &p.notice_newer,
                 Notice::NoPlace => &p.notice_places,
             }),
             lead,
-            story: Some(self.story(case, locked)),
+            story: Some(self.story(case, locked, owner)),
             again: opened.path(""),
             co_owner: !owner,
             me,
-            not_me: NotMeForm {
-                text: if locked {
-                    &p.not_me_text
-                } else {
-                    &p.not_me_text_asked
-                },
-                action: opened.path("/not-me"),
-            },
-            not_me_first: not_me_first || !owner,
+            not_me: self.not_me(opened, locked),
+            chosen,
+            not_me_first: chosen == Some(Choice::NotMe),
             version: case.version,
         })
     }
 
     /// The question before the case is known here: the answer counts for the version that
     /// was mailed.
-    pub fn general_question(&self, opened: Opened<'_>, not_me_first: bool) -> String {
+    pub fn general_question(&self, opened: Opened<'_>, chosen: Option<Choice>) -> String {
         let p = &self.w.page;
         let owner = opened.link.part == RecipientPart::Owner;
+        let chosen = if owner { chosen } else { Some(Choice::NotMe) };
         render(QuestionPage {
             frame: self.frame(&p.general_title, &opened.link.case),
             notice: None,
@@ -331,11 +350,9 @@ impl<'a> Pages<'a> {
                 action: opened.path("/me"),
                 places: Vec::new(),
             }),
-            not_me: NotMeForm {
-                text: &p.not_me_text,
-                action: opened.path("/not-me"),
-            },
-            not_me_first: not_me_first || !owner,
+            not_me: self.not_me(opened, true),
+            chosen,
+            not_me_first: chosen == Some(Choice::NotMe),
             version: opened.link.case_version,
         })
     }
@@ -362,14 +379,14 @@ impl<'a> Pages<'a> {
             Settled::Unlocked => (&p.unlocked_title, &p.unlocked_text, vec![], home),
         };
         // "This wasn't me" is believed for as long as the link lives.
-        let not_me = matches!(state, Settled::Unlocked | Settled::Closed).then(|| NotMeForm {
-            text: if state == Settled::Unlocked {
-                &p.not_me_text_late
-            } else {
-                &p.not_me_text_asked
-            },
-            action: opened.path("/not-me"),
-        });
+        let mut not_me = matches!(state, Settled::Unlocked | Settled::Closed)
+            .then(|| self.not_me(opened, false));
+        if let Some(late) = &mut not_me
+            && state == Settled::Unlocked
+            && opened.link.part == RecipientPart::Owner
+        {
+            late.text = &p.not_me_text_late;
+        }
         render(MessagePage {
             frame: self.frame(title, &case.id),
             tone: Tone::Good,
@@ -377,8 +394,38 @@ impl<'a> Pages<'a> {
             steps,
             next: Some(next),
             not_me,
+            chosen: None,
             version: case.version,
         })
+    }
+
+    /// "This wasn't me", or, said by a co-owner, "this wasn't the owner".
+    fn not_me(&self, opened: Opened<'_>, locked: bool) -> NotMeForm<'a> {
+        let p = &self.w.page;
+        let action = opened.path("/not-me");
+        if opened.link.part == RecipientPart::Owner {
+            NotMeForm {
+                title: &p.not_me_title,
+                button: &p.not_me_button,
+                text: if locked {
+                    &p.not_me_text
+                } else {
+                    &p.not_me_text_asked
+                },
+                action,
+            }
+        } else {
+            NotMeForm {
+                title: &p.not_owner_title,
+                button: &p.not_owner_button,
+                text: if locked {
+                    &p.not_owner_text
+                } else {
+                    &p.not_owner_text_asked
+                },
+                action,
+            }
+        }
     }
 
     fn new_password(&self, case: &CaseRecord, home: Next<'a>) -> Next<'a> {
@@ -417,6 +464,7 @@ impl<'a> Pages<'a> {
             steps: vec![],
             next: again,
             not_me: None,
+            chosen: None,
             version: 0,
         })
     }
@@ -497,11 +545,12 @@ impl<'a> Pages<'a> {
             steps: vec![],
             next,
             not_me: None,
+            chosen: None,
             version: 0,
         })
     }
 
-    fn story(&self, case: &CaseRecord, locked: bool) -> Story<'a> {
+    fn story(&self, case: &CaseRecord, locked: bool, owner: bool) -> Story<'a> {
         let w = self.w;
         let reason = w.reason(&case.reason);
         let mut facts = Vec::new();
@@ -545,7 +594,9 @@ impl<'a> Pages<'a> {
         }
         facts.push(Fact {
             name: &w.facts.done,
-            value: w.done(locked.then_some(case.scope.as_str())).to_owned(),
+            value: w
+                .done(locked.then_some(case.scope.as_str()), owner)
+                .to_owned(),
         });
         let evidence: Vec<Row> = case.evidence.iter().map(|e| self.row(e)).collect();
         Story {
@@ -576,20 +627,11 @@ impl<'a> Pages<'a> {
         let w = self.w;
         case.places
             .iter()
-            .map(|place| {
-                let name = w.place(&place.value);
-                let label = match locale::parse_time(&place.time) {
-                    Some(time) => fill(
-                        &w.page.place_seen,
-                        &[("place", &name), ("when", &w.time(time))],
-                    ),
-                    None => name,
-                };
-                PlaceBox {
-                    value: place.value.clone(),
-                    label,
-                    ticked: place.known,
-                }
+            .map(|place| PlaceBox {
+                value: place.value.clone(),
+                name: w.place(&place.value),
+                seen: locale::parse_time(&place.time).map(|time| w.time(time)),
+                ticked: place.known,
             })
             .collect()
     }
