@@ -7,10 +7,6 @@
 
 pub mod client;
 mod context;
-#[allow(
-    unsafe_code,
-    reason = "librdkafka's queues and batch call, which the crate does not wrap"
-)]
 pub mod raw;
 mod restore;
 

@@ -17,7 +17,10 @@ struct Story {
 impl Story {
     fn begin() -> Story {
         let titles = BTreeMap::from([("first-seen-country".into(), "A new country".into())]);
-        let mut story = Story { board: Board::new(3, titles), now: 1_000 };
+        let mut story = Story {
+            board: Board::new(3, titles),
+            now: 1_000,
+        };
         story.see(What::Round(Arc::new(Round {
             id: "r1".into(),
             attack: Attack::NewCountry,
@@ -33,7 +36,13 @@ impl Story {
     fn see(&mut self, what: What) -> Vec<Update> {
         self.now += 10;
         let mut updates = Vec::new();
-        self.board.observe(&Seen { at: Timestamp(self.now), what }, &mut updates);
+        self.board.observe(
+            &Seen {
+                at: Timestamp(self.now),
+                what,
+            },
+            &mut updates,
+        );
         updates
     }
 
@@ -93,7 +102,12 @@ impl Story {
     fn mail(&mut self) -> Vec<Update> {
         let raw = b"Subject: Was this you?\r\n\r\nWe locked your account.\r\n".to_vec();
         let to = vec!["u-0001@mail.example".into()];
-        self.see(What::Mail(Arc::new(Mail::parse(1, Timestamp(self.now), to, raw))))
+        self.see(What::Mail(Arc::new(Mail::parse(
+            1,
+            Timestamp(self.now),
+            to,
+            raw,
+        ))))
     }
 
     fn attack_to_mail(&mut self) {
@@ -122,14 +136,21 @@ impl Story {
 }
 
 fn source() -> SourceRecord {
-    SourceRecord { topic: "auth.events".into(), partition: 0, offset: 1 }
+    SourceRecord {
+        topic: "auth.events".into(),
+        partition: 0,
+        offset: 1,
+    }
 }
 
 #[test]
 fn a_round_fills_in_step_by_step_with_the_times_that_were_measured() {
     let mut story = Story::begin();
     story.attack_to_mail();
-    assert_eq!(story.steps(), [Step::Attack, Step::Decision, Step::Lock, Step::Mail]);
+    assert_eq!(
+        story.steps(),
+        [Step::Attack, Step::Decision, Step::Lock, Step::Mail]
+    );
     // The attack is timed by its record, the rest by when it was read.
     let ms: Vec<Option<i64>> = story.round().steps.iter().map(|step| step.ms).collect();
     assert_eq!(ms, [None, Some(20), Some(30), Some(40)]);
@@ -169,7 +190,10 @@ fn what_happens_to_others_is_no_part_of_a_round() {
     }));
     assert_eq!(story.steps(), []);
     let snapshot = story.board.snapshot();
-    assert_eq!((snapshot.traffic.refused, snapshot.traffic.accepted), (1, 0));
+    assert_eq!(
+        (snapshot.traffic.refused, snapshot.traffic.accepted),
+        (1, 0)
+    );
     assert_eq!(snapshot.events[0].words, "Wrong password");
     assert_eq!(snapshot.events[0].round, None);
 }
