@@ -52,7 +52,7 @@ impl Story {
         self.see(What::Event(Arc::new(event)))
     }
 
-    fn command(&mut self, command: &str) -> Vec<Update> {
+    fn command(&mut self, command: &str, reason: &str) -> Vec<Update> {
         self.see(What::Command(Arc::new(CommandRecord {
             schema: 1,
             id: format!("c-{command}"),
@@ -63,7 +63,7 @@ impl Story {
             time: "2026-01-01T00:00:00.000Z".into(),
             rule: Some("first-seen-country".into()),
             rule_set: String::new(),
-            reason: "new_country".into(),
+            reason: reason.into(),
             scope: Some("all".into()),
             since: None,
             sessions: Vec::new(),
@@ -115,7 +115,7 @@ impl Story {
             "id": "r1-1", "type": "login", "account": ACCOUNT, "outcome": "success"
         }));
         self.decision();
-        self.command("lock_account");
+        self.command("lock_account", "new_country");
         self.mail();
     }
 
@@ -157,8 +157,9 @@ fn a_round_fills_in_step_by_step_with_the_times_that_were_measured() {
     assert_eq!(story.round().mail, Some(1));
     assert_eq!(story.board.snapshot().locks.len(), 1);
 
+    // The command may be read before the answer that caused it.
+    story.command("unlock_account", "owner_confirmed");
     story.answer("me");
-    story.command("unlock_account");
     assert_eq!(story.steps().last(), Some(&Step::Unlocked));
     assert!(story.board.snapshot().locks.is_empty());
 }
@@ -168,16 +169,16 @@ fn an_account_is_secured_only_when_both_commands_were_seen() {
     let mut story = Story::begin();
     story.attack_to_mail();
     story.answer("not_me");
-    story.command("revoke_sessions");
+    story.command("revoke_sessions", "owner_denied");
     assert!(!story.steps().contains(&Step::Secured));
-    story.command("require_password_change");
+    story.command("require_password_change", "owner_denied");
     assert!(story.steps().contains(&Step::Secured));
     assert_eq!(story.board.snapshot().locks.len(), 1, "the lock stays");
 
     story.event(serde_json::json!({
         "id": "p-1", "type": "password_changed", "account": ACCOUNT, "case": "k-1"
     }));
-    story.command("unlock_account");
+    story.command("unlock_account", "password_changed");
     assert_eq!(story.steps().last(), Some(&Step::Recovered));
 }
 
