@@ -107,7 +107,7 @@ pub fn render(
     let name = clean::line(&site.name, 80);
     let reason = w.reason(&mail.reason);
     let done = w.done(mail.locked.as_deref(), part == RecipientPart::Owner);
-    let reference = clean::line(&mail.case, 80);
+    let reference = clean::case_reference(&mail.case).unwrap_or_else(|| "–".to_owned());
     let facts = facts(mail, part, w);
     let choices = links.map_or_else(Vec::new, |links| choices(links, locked, w));
     let (heading, ask) = match (part, links) {

@@ -270,7 +270,7 @@ impl<'a> Pages<'a> {
             title,
             site: clean::line(&site.name, 80),
             css: &self.look.css,
-            reference: clean::line(reference, 80),
+            reference: clean::case_reference(reference).unwrap_or_default(),
             support_url: site.support_url.as_deref(),
             support_email: site.support_email.as_deref(),
             refresh: None,

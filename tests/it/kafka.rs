@@ -125,17 +125,52 @@ fn the_end_of_the_process_commits_what_it_has_and_leaves_with_status_zero() {
     site.start();
     site.wait_until_ready();
     let event = failed_second_factor("one", "quiet");
-    cluster.produce(&site.topic("events"), [("quiet", event.as_str())]);
-    let broken = [("loud", "no event")];
-    cluster.produce(&site.topic("events"), broken);
-    site.wait_until_ready();
+    let topic = site.topic("events");
+    cluster.produce(&topic, [("quiet", event.as_str()), ("loud", "no event")]);
+    site.wait_for_metric("doorward_events_total{outcome=\"failure\"", "1");
+    site.wait_for_metric("doorward_events_rejected_total", "1");
+    for role in ["state", "dead_letters"] {
+        assert!(
+            cluster.read_committed(&site.topic(role)).is_empty(),
+            "{role}"
+        );
+    }
     assert_eq!(site.terminate().code(), Some(0));
-    // Read, or not read yet: either way nothing is lost.
-    site.start();
-    site.wait_until_ready();
-    assert_eq!(site.terminate().code(), Some(0));
-    let letters = cluster.read_committed(&site.topic("dead_letters"));
-    assert!(letters.len() <= 1, "a dead letter twice: {letters:?}");
+    for role in ["state", "dead_letters"] {
+        assert_eq!(cluster.read_committed(&site.topic(role)).len(), 1, "{role}");
+    }
+}
+
+#[test]
+fn of_two_processes_with_one_name_the_older_ends_and_nothing_is_locked_twice() {
+    let Some(cluster) = kafka::shared() else {
+        return;
+    };
+    let mut older = Doorward::new(cluster, "shards = 1");
+    older.create_topics(2);
+    older.start();
+    older.wait_until_ready();
+    let mut twin = older.twin();
+    twin.start();
+    twin.wait_until_ready();
+    let accounts: Vec<String> = (0..20).map(|n| format!("victim-{n}")).collect();
+    for account in &accounts {
+        let events: Vec<String> = (0..5)
+            .map(|n| failed_second_factor(&format!("{account}-{n}"), account))
+            .collect();
+        let messages = events
+            .iter()
+            .map(|event| (account.as_str(), event.as_str()));
+        cluster.produce(&older.topic("events"), messages);
+    }
+    let (status, said) = older.wait(PATIENCE);
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(said.contains("`kafka.instance`"), "{said}");
+    eventually("every lock by the twin", PATIENCE, || {
+        (locks(cluster, &twin).len() == accounts.len()).then_some(())
+    });
+    assert!(twin.terminate().success());
+    assert!(locks(cluster, &twin).values().all(|count| *count == 1));
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn bytes_that_cannot_be_read_are_refused_with_a_clear_error() {
 /// be read for ever; a change that breaks this test loses people's state.
 #[test]
 fn a_record_of_the_first_version_is_still_read() {
-    let golden = include_str!("../data/state/v1-open-case.hex");
+    let golden = include_str!("state/v1-open-case.hex");
     let bytes: Vec<u8> = golden
         .split_whitespace()
         .flat_map(|line| line.as_bytes().chunks(2))
@@ -171,7 +171,7 @@ fn a_quiet_account_writes_few_bytes() {
     assert!(bytes.len() <= 48, "{}", bytes.len());
 }
 
-/// Prints the record for `tests/data/state/`, when the codec gets a new version.
+/// Prints the record for `tests/it/state/`, when the codec gets a new version.
 #[test]
 fn the_golden_record_can_be_written_again() {
     let mut story = Story::new();

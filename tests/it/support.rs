@@ -4,10 +4,16 @@
 
 #![allow(dead_code, reason = "helpers are used by some tests and not by others")]
 
+// The paths are said, since a benchmark includes this file from another folder.
+#[path = "support/doorward.rs"]
 pub mod doorward;
+#[path = "support/kafka.rs"]
 pub mod kafka;
+#[path = "support/process.rs"]
 pub mod process;
+#[path = "support/smtp.rs"]
 pub mod smtp;
+#[path = "support/story.rs"]
 pub mod story;
 
 use std::collections::BTreeSet;

@@ -264,6 +264,10 @@ fn data_from_elsewhere_comes_with_its_licence() {
 /// Whether a licence stands in the folder of `path` or above it, short of the folders that
 /// hold data of several origins. True for files that are not data.
 fn has_licence(path: &Path, files: &BTreeSet<PathBuf>) -> bool {
+    // doorward wrote these records itself.
+    if path.starts_with("tests/data/state") {
+        return true;
+    }
     let roots = [Path::new("tests/data"), Path::new("geoip")];
     let Some(root) = roots.iter().find(|root| path.starts_with(root)) else {
         return true;

@@ -83,6 +83,24 @@ impl Doorward {
         }
     }
 
+    /// Another process with the same configuration, instance name included.
+    pub fn twin(&self) -> Doorward {
+        let folder = Folder::new("twin");
+        for entry in fs::read_dir(self.folder.path()).expect("the site's folder") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|e| e == "key" || e == "toml") {
+                let name = path.file_name().expect("a name");
+                fs::copy(&path, folder.path().join(name)).expect("a copy");
+            }
+        }
+        Doorward {
+            folder,
+            prefix: self.prefix.clone(),
+            starts: 0,
+            process: None,
+        }
+    }
+
     /// The name of the topic that plays `role`.
     pub fn topic(&self, role: &str) -> String {
         format!("{}.{role}", self.prefix)
@@ -132,16 +150,34 @@ impl Doorward {
     /// Waits until `/readyz` says that it can do its work.
     #[track_caller]
     pub fn wait_until_ready(&mut self) {
-        let address = eventually("the admin listener's address", PATIENCE, || {
+        let address = self.admin_address();
+        eventually("doorward to be ready", PATIENCE, || {
+            ureq::get(format!("http://{address}/readyz")).call().ok()
+        });
+    }
+
+    /// Waits until `/metrics` has a line that begins with `start` and ends with `value`.
+    #[track_caller]
+    pub fn wait_for_metric(&mut self, start: &str, value: &str) {
+        let address = self.admin_address();
+        eventually(&format!("{start} {value}"), PATIENCE, || {
+            let mut answer = ureq::get(format!("http://{address}/metrics")).call().ok()?;
+            let text = answer.body_mut().read_to_string().ok()?;
+            let mut lines = text.lines();
+            lines.find(|line| line.starts_with(start) && line.ends_with(&format!(" {value}")))?;
+            Some(())
+        });
+    }
+
+    #[track_caller]
+    fn admin_address(&mut self) -> String {
+        eventually("the admin listener's address", PATIENCE, || {
             let process = self.process.as_mut()?;
             if let Some(status) = process.ended() {
                 panic!("doorward ended with {status}: {}", process.errors());
             }
             admin_address(&process.errors())
-        });
-        eventually("doorward to be ready", PATIENCE, || {
-            ureq::get(format!("http://{address}/readyz")).call().ok()
-        });
+        })
     }
 
     /// SIGKILL.
