@@ -11,8 +11,10 @@ pub mod board;
 pub mod broker;
 pub mod mailbox;
 pub mod page;
+mod parts;
 pub mod people;
 pub mod pipeline;
+mod postman;
 pub mod rounds;
 mod settings;
 pub mod stage;
@@ -28,41 +30,28 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use rdkafka::producer::{DefaultProducerContext, ThreadedProducer};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, watch as signal};
 
 use crate::app::{self, Service};
 use crate::cli::{OrStatus as _, Status};
-use crate::config::Config;
-use crate::document::Diagnostics;
-use crate::enrich::Facts;
-use crate::facts::{self, Folder};
-use crate::ingest::client::common;
 use crate::mail::RetrySchedule;
 use crate::mail::transport::{Mailbox, Transport};
-use crate::metrics::Metrics;
-use crate::publish::Publisher;
-use crate::rules::RuleSet;
-use crate::web;
-use crate::web::cases::{CaseReader, Cases};
+use crate::web::cases::CaseReader;
 
 use actor::{Orders, Pace};
 use board::Board;
 use broker::EmbeddedBroker;
-use mailbox::Mail;
 use page::{BrokerKind, Console};
-use people::Dice;
-use tail::Tail;
-use trace::{Seen, What};
+use trace::Seen;
 use visitor::Visitor;
 
 /// Where the console is, unless that is taken.
 pub const DEFAULT_ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8088);
 /// Accounts of the login pipeline.
-const ACCOUNTS: usize = 320;
+const ACCOUNTS: u32 = 320;
 /// Partitions of the topics.
 const PARTITIONS: i32 = 4;
 /// Records that watchers may lag behind.
@@ -85,13 +74,13 @@ pub struct Options {
 impl Pace {
     /// For people who watch.
     pub const WATCHED: Pace = Pace {
-        ordinary: Duration::from_millis(210),
+        per_second: 5.0,
         attack: Duration::from_millis(420),
         comeback: Duration::from_millis(1500),
     };
     /// For `--once`.
     pub const AT_ONCE: Pace = Pace {
-        ordinary: Duration::from_millis(100),
+        per_second: 10.0,
         attack: Duration::from_millis(1),
         comeback: Duration::from_millis(1),
     };
@@ -152,16 +141,24 @@ impl Demo {
         };
         let config = settings::config(&brokers, broker.is_some(), &origin)?;
         settings::create_topics(&config, broker.as_ref(), PARTITIONS)?;
-        let (rules, facts) = load_rules(&config)?;
+        let (rules, facts) = parts::load_rules(&config)?;
 
         let (seen, _) = broadcast::channel(SEEN_BACKLOG);
         let (stop, stopped) = signal::channel(false);
         let (teller, ended) = mpsc::channel();
         let stop_watching = Arc::new(AtomicBool::new(false));
         // The console names countries by a look-up of its own.
-        let watch_facts = load_rules(&config)?.1.facts;
-        let orders = pipeline(&config, &watch_facts, options.pace, &seen, &teller)?;
-        watcher(&config, watch_facts, &seen, &stop_watching, &teller)?;
+        let names = parts::load_rules(&config)?.1.facts;
+        let pipeline = parts::pipeline(&config, &names, ACCOUNTS, options.pace, &seen)?;
+        let (orders, inbox) = actor::orders();
+        thread("login pipeline", &teller, move || {
+            actor::run(pipeline, &inbox)
+        })?;
+        let (tail, topics) = (parts::observer(&config)?, config.topics.clone());
+        let (watched, ending) = (seen.clone(), Arc::clone(&stop_watching));
+        thread("observer", &teller, move || {
+            watch::run(&tail, &topics, &names, &watched, &ending)
+        })?;
 
         let titles = rules
             .rules()
@@ -169,7 +166,7 @@ impl Demo {
             .map(|rule| (rule.id.to_string(), rule.title.to_string()))
             .collect();
         let mailbox = Mailbox::new();
-        let (pages, cases) = owner_pages(&config)?;
+        let (pages, cases) = parts::owner_pages(&config)?;
         let service = Service::start(app::Parts {
             config,
             rules: Arc::new(rules),
@@ -200,13 +197,13 @@ impl Demo {
             teller,
             _broker: broker,
         };
-        let board = Board::new(ACCOUNTS, titles);
+        let board = Board::new(ACCOUNTS as usize, titles);
         let stage = stage::run(board, demo.seen.subscribe(), asked, stopped.clone());
         demo.spawn("console's board", async move {
             stage.await;
             Ok(())
         });
-        let postman = deliver(mailbox, demo.seen.clone(), stopped.clone());
+        let postman = postman::run(mailbox, demo.seen.clone(), stopped.clone());
         demo.spawn("mailbox", async move {
             postman.await;
             Ok(())
@@ -343,27 +340,6 @@ fn wait_until_ready(service: &Service) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The rules, lists and database that are built in.
-fn load_rules(config: &Config) -> anyhow::Result<(RuleSet, facts::Loaded)> {
-    let mut found = Diagnostics::default();
-    let files = Folder(None).rule_files(&mut found);
-    let facts = facts::load(&config.geoip, None).map_err(|found| crate::cli::refused(&found))?;
-    match RuleSet::load(&files, &facts.facts.lists, &mut found) {
-        Some(rules) if !found.has_errors() => Ok((rules, facts)),
-        _ => Err(crate::cli::refused(&found)),
-    }
-}
-
-/// The owner's pages under the console's own address, so that one address is all that a
-/// visitor needs; they bring their own, stricter headers.
-fn owner_pages(config: &Config) -> anyhow::Result<(axum::Router, CaseReader)> {
-    let cases = Arc::new(Cases::default());
-    let reader = CaseReader::start(&config.kafka, &config.topics.cases, Arc::clone(&cases))?;
-    let publisher = Publisher::new(&config.kafka, web::ACKNOWLEDGE_WITHIN)?;
-    let parts = web::Parts::new(config, cases, publisher, Arc::new(Metrics::new()))?;
-    Ok((web::router(parts), reader))
-}
-
 async fn listen(wanted: Option<SocketAddr>) -> anyhow::Result<TcpListener> {
     if let Some(address) = wanted {
         return TcpListener::bind(address)
@@ -387,63 +363,6 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-fn pipeline(
-    config: &Config,
-    facts: &Facts,
-    pace: Pace,
-    seen: &broadcast::Sender<Arc<Seen>>,
-    teller: &Sender<Ended>,
-) -> anyhow::Result<Orders> {
-    let mut seed = [0; 8];
-    getrandom::fill(&mut seed).context("the system gives no random numbers")?;
-    let mut dice = Dice::new(u64::from_le_bytes(seed));
-    let places = people::places(facts);
-    let prefix = settings::account_prefix(config, &mut dice);
-    let people = people::population(&prefix, ACCOUNTS, &places, facts, &mut dice);
-    let client = common(&config.kafka, "demo");
-    let producer: ThreadedProducer<DefaultProducerContext> = client
-        .clone()
-        .set("partitioner", "murmur2_random")
-        .set("enable.idempotence", "true")
-        .set("linger.ms", "0")
-        .create()
-        .context("no producer for the login pipeline")?;
-    let parts = actor::Parts {
-        producer,
-        commands: Tail::start(&client, &[&config.topics.commands])?,
-        events_topic: config.topics.events.clone(),
-        people,
-        places,
-        pace,
-        dice,
-        seen: seen.clone(),
-    };
-    let (orders, run) = actor::prepare(parts);
-    thread("login pipeline", teller, run)?;
-    Ok(orders)
-}
-
-fn watcher(
-    config: &Config,
-    facts: Facts,
-    seen: &broadcast::Sender<Arc<Seen>>,
-    stop: &Arc<AtomicBool>,
-    teller: &Sender<Ended>,
-) -> anyhow::Result<()> {
-    let topics = config.topics.clone();
-    let names = [
-        &topics.events,
-        &topics.decisions,
-        &topics.commands,
-        &topics.cases,
-    ];
-    let tail = Tail::start(&common(&config.kafka, "demo"), &names.map(String::as_str))?;
-    let (seen, stop) = (seen.clone(), Arc::clone(stop));
-    thread("observer", teller, move || {
-        watch::run(&tail, &topics, &facts, &seen, &stop)
-    })
-}
-
 /// Runs a part that blocks, and tells when it ends.
 fn thread(
     name: &'static str,
@@ -460,35 +379,4 @@ fn thread(
         })
         .with_context(|| format!("no thread for the {name}"))?;
     Ok(())
-}
-
-/// Makes known every mail that arrives in the mailbox.
-async fn deliver(
-    mailbox: Mailbox,
-    seen: broadcast::Sender<Arc<Seen>>,
-    mut stop: signal::Receiver<bool>,
-) {
-    let mut arrivals = mailbox.arrivals();
-    let mut next = 0;
-    loop {
-        for mail in mailbox.since(next) {
-            next = mail.number + 1;
-            let parsed = Mail::parse(
-                mail.number + 1,
-                mail.received,
-                mail.to.clone(),
-                mail.raw.clone(),
-            );
-            let what = What::Mail(Arc::new(parsed));
-            // An error only says that nobody watches.
-            let _ = seen.send(Arc::new(Seen {
-                at: mail.received,
-                what,
-            }));
-        }
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            changed = arrivals.changed() => if changed.is_err() { return },
-        }
-    }
 }

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use serde::Serialize;
 use tokio::sync::{broadcast, oneshot};
 
 use crate::event::Timestamp;
+use crate::generate::{Traffic, TrafficEvent};
 use crate::record::CommandRecord;
 
 use super::attack::{self, Attack, PipelineEvent};
-use super::people::{Dice, Person, Place};
+use super::people::{ATTACKERS_DEVICE, Person};
 use super::pipeline::{Obeyed, Pipeline};
 use super::tail::Tail;
 use super::trace::{Round, Seen, What};
@@ -27,8 +29,8 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How fast things happen.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Mean time between two ordinary events.
-    pub ordinary: Duration,
+    /// Ordinary events a second, about.
+    pub per_second: f64,
     /// Between two events of an attack, so that a visitor can follow it.
     pub attack: Duration,
     /// From the lock to the attacker's next try.
@@ -103,19 +105,32 @@ pub struct Parts {
     /// Reads `auth.commands`.
     pub commands: Tail,
     pub events_topic: String,
+    /// Ordinary traffic, from now on.
+    pub traffic: Traffic,
+    /// The people of the traffic, with `prefix` before their accounts.
     pub people: Vec<Person>,
-    pub places: Vec<Place>,
+    pub prefix: String,
     pub pace: Pace,
-    pub dice: Dice,
+    pub rng: fastrand::Rng,
     /// Where the begin of each attack is made known.
     pub seen: broadcast::Sender<Arc<Seen>>,
 }
 
-/// The pipeline, for a thread of its own, and how to tell it what to do. It runs until it is
-/// told to stop, or fails where the broker is gone for good.
-pub fn prepare(parts: Parts) -> (Orders, impl FnOnce() -> anyhow::Result<()> + Send + 'static) {
-    let (orders, receiver) = mpsc::sync_channel(QUEUE);
-    (Orders(orders), move || Actor::new(parts).run(&receiver))
+/// What was ordered and not begun.
+pub struct Inbox(Receiver<Order>);
+
+/// A way to tell a pipeline what to do, and the pipeline's end of it.
+pub fn orders() -> (Orders, Inbox) {
+    let (orders, inbox) = mpsc::sync_channel(QUEUE);
+    (Orders(orders), Inbox(inbox))
+}
+
+/// Plays the pipeline until it is told to stop; for a thread of its own.
+///
+/// # Errors
+/// Where the broker is gone for good.
+pub fn run(parts: Parts, inbox: &Inbox) -> anyhow::Result<()> {
+    Actor::new(parts).run(&inbox.0)
 }
 
 /// An attack that is being played.
@@ -137,25 +152,27 @@ struct Actor {
     fresh: Vec<usize>,
     plays: Vec<Play>,
     rounds: u64,
-    /// Ordinary events and password changes so far: what their ids are made of.
-    ordinary: u64,
-    next_ordinary: Instant,
+    /// Password changes so far: what their ids are made of.
+    changes: u64,
+    /// The next of the ordinary events.
+    upcoming: Option<TrafficEvent>,
 }
 
 impl Actor {
     fn new(mut parts: Parts) -> Actor {
-        let mut fresh: Vec<usize> = (0..parts.people.len()).collect();
-        for at in (1..fresh.len()).rev() {
-            fresh.swap(at, parts.dice.below(at + 1));
-        }
+        // Visitors should be able to read the mails of those whom they attack; in German,
+        // the other language that mails come in, fewer would.
+        let readable = |at: &usize| parts.people[*at].locale != "de";
+        let mut fresh: Vec<usize> = (0..parts.people.len()).filter(readable).collect();
+        parts.rng.shuffle(&mut fresh);
         Actor {
+            upcoming: parts.traffic.next(),
             parts,
             pipeline: Pipeline::default(),
             fresh,
             plays: Vec::new(),
             rounds: 0,
-            ordinary: 0,
-            next_ordinary: Instant::now(),
+            changes: 0,
         }
     }
 
@@ -209,9 +226,9 @@ impl Actor {
             attack,
             &id,
             &victim,
-            &self.parts.places,
+            self.parts.traffic.world(),
             now,
-            &mut self.parts.dice,
+            &mut self.parts.rng,
         );
         let round = Arc::new(Round {
             completing: script
@@ -270,7 +287,7 @@ impl Actor {
                     play.from,
                     format!("{}-back", play.round.id),
                 );
-                let device = super::people::ATTACKERS_DEVICE;
+                let device = ATTACKERS_DEVICE;
                 let event = self
                     .pipeline
                     .sign_in(&victim, from, device, id, self::now());
@@ -295,11 +312,11 @@ impl Actor {
         else {
             return Ok(Err(Refused::NothingToChange));
         };
-        self.ordinary += 1;
+        self.changes += 1;
         let event = PipelineEvent {
             case: Some(case.to_owned()),
             ..PipelineEvent::new(
-                format!("e{}", self.ordinary),
+                format!("p{}", self.changes),
                 "password_changed",
                 &owner,
                 now(),
@@ -355,44 +372,40 @@ impl Actor {
     }
 
     fn ordinary_traffic(&mut self) -> anyhow::Result<()> {
-        if Instant::now() < self.next_ordinary {
-            return Ok(());
+        let now = now();
+        while let Some(event) = self.upcoming.take_if(|event| event.time <= now) {
+            self.upcoming = self.parts.traffic.next();
+            self.ordinary_event(event)?;
         }
-        let mean = self.parts.pace.ordinary.as_millis() as usize;
-        let wait = mean / 4 + self.parts.dice.below(mean * 3 / 2 + 1);
-        self.next_ordinary = Instant::now() + Duration::from_millis(wait as u64);
-        let Some(person) = self.parts.dice.pick(&self.parts.people).cloned() else {
-            return Ok(());
-        };
+        Ok(())
+    }
+
+    /// What becomes of something that an owner does: as it was made up, unless the account
+    /// is locked.
+    fn ordinary_event(&mut self, mut event: TrafficEvent) -> anyhow::Result<()> {
+        event.account.insert_str(0, &self.parts.prefix);
         // While an attack on somebody is being played, they are away: their own success
         // would break a streak.
-        if self
-            .plays
-            .iter()
-            .any(|p| p.victim.account == person.account && !p.events.is_empty())
-        {
+        let attacked = |p: &Play| p.victim.account == event.account && !p.events.is_empty();
+        if self.plays.iter().any(attacked) {
             return Ok(());
         }
-        self.ordinary += 1;
-        let id = format!("e{}", self.ordinary);
-        let locked = self.pipeline.refuses(&person.account, person.home);
-        let event = match self.parts.dice.below(12) {
-            0 if !locked => PipelineEvent {
-                outcome: Some("failure"),
-                method: Some("password"),
-                reason: Some("bad_password"),
-                ..PipelineEvent::new(id, "login", &person, now())
-            },
-            1 | 2 if !locked => PipelineEvent {
-                outcome: Some("success"),
-                method: Some("totp"),
-                ..PipelineEvent::new(id, "two_factor", &person, now())
-            },
-            _ => self
-                .pipeline
-                .sign_in(&person, person.home, person.device, id, now()),
+        let refused = match event.ip.parse() {
+            Ok(ip) => self.pipeline.refuses(&event.account, ip),
+            Err(_) => false,
         };
-        self.publish(event)
+        if refused {
+            // A locked account gets no further than its sign-in.
+            if event.kind != "login" {
+                return Ok(());
+            }
+            event.outcome = Some("failure");
+            event.reason = Some("account_locked");
+            event.session = None;
+        } else if let (Some(session), Ok(ip)) = (&event.session, event.ip.parse()) {
+            self.pipeline.signed_in(&event.account, ip, session);
+        }
+        self.send(&event.account, &event)
     }
 
     fn publish(&mut self, mut event: PipelineEvent) -> anyhow::Result<()> {
@@ -400,9 +413,13 @@ impl Actor {
         if let (Some(ip), Some(session)) = (event.ip, &event.session) {
             self.pipeline.signed_in(&event.account, ip, session);
         }
-        let payload = serde_json::to_vec(&event).context("an event that is no JSON")?;
+        self.send(&event.account, &event)
+    }
+
+    fn send(&self, account: &str, event: &impl Serialize) -> anyhow::Result<()> {
+        let payload = serde_json::to_vec(event).context("an event that is no JSON")?;
         let record = BaseRecord::to(&self.parts.events_topic)
-            .key(event.account.as_str())
+            .key(account)
             .payload(&payload);
         self.parts
             .producer

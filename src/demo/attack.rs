@@ -1,13 +1,14 @@
 //! The four attacks that a visitor can play, as the events that a login pipeline would
-//! publish of them. Pure: who, from where and with what dice are arguments.
+//! publish of them. Pure: who, from where and with what chance are arguments.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Serialize;
 
 use crate::event::Timestamp;
+use crate::generate::World;
 
-use super::people::{self, ATTACKERS_DEVICE, Dice, Person, Place};
+use super::people::{self, ATTACKERS_DEVICE, Person};
 
 /// One attack for each of the shipped rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -149,9 +150,9 @@ pub fn script(
     attack: Attack,
     round: &str,
     person: &Person,
-    places: &[Place],
+    world: &World,
     now: Timestamp,
-    dice: &mut Dice,
+    rng: &mut fastrand::Rng,
 ) -> Script {
     let sign_in = |id: String| PipelineEvent {
         outcome: Some("success"),
@@ -169,7 +170,7 @@ pub fn script(
             ..sign_in(format!("{round}-home{n}"))
         })
         .collect();
-    let addresses = people::elsewhere(places, person.country, 5, dice);
+    let addresses = people::elsewhere(world, person.country, 5, rng);
     let abroad = addresses[0];
     let (attack, from) = match attack {
         Attack::ManyAddresses => {
@@ -200,7 +201,7 @@ pub fn script(
             (vec![event], abroad)
         }
         Attack::Reset => {
-            let listed = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1 + dice.below(250) as u8));
+            let listed = IpAddr::V4(Ipv4Addr::new(198, 51, 100, rng.u8(1..255)));
             let event = PipelineEvent {
                 outcome: Some("requested"),
                 ..by_thief(1, "password_reset", listed)

@@ -212,3 +212,6 @@ fn push_capped<T>(list: &mut VecDeque<T>, item: T, cap: usize) {
     }
     list.push_back(item);
 }
+
+#[cfg(test)]
+mod tests;

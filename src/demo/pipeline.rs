@@ -177,6 +177,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::event::Country;
     use crate::record::SourceRecord;
 
     const THIEF: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
@@ -186,7 +187,7 @@ mod tests {
             account: "u-1".into(),
             email: "u-1@mail.example".into(),
             home: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-            country: None,
+            country: Country::parse("DE").expect("a country"),
             device: "",
             locale: "en",
         }

@@ -185,10 +185,6 @@ async fn one(
     );
     let result = if me { Step::Unlocked } else { Step::Secured };
     watch.steps(at, &[Step::Answer, result]).await?;
-    ensure!(
-        me || watch.traces[at].at(Step::Recovered).is_none(),
-        "unlock_account came although the owner said that it wasn't them"
-    );
     Ok(())
 }
 
@@ -238,9 +234,7 @@ async fn new_password(watch: &mut Watch<'_>, at: usize, visitor: &Visitor) -> an
         .context("the round has no case")?;
     let path = format!("/demo/password?case={case}");
     let status = visit(visitor, move |visitor| {
-        let page = visitor.get(&path)?;
-        let form = visitor::forms(&page.body).into_iter().next();
-        let form = form.context("the site's page offers no new password")?;
+        let form = password_form(visitor, &path)?;
         Ok(visitor.send(&form)?.status)
     })
     .await?;
@@ -253,6 +247,23 @@ async fn new_password(watch: &mut Watch<'_>, at: usize, visitor: &Visitor) -> an
         .await
 }
 
+/// The site's form for a new password. The pipeline reads its commands by itself, perhaps a
+/// moment after they were seen here; a person would load the page again.
+fn password_form(visitor: &Visitor, path: &str) -> anyhow::Result<visitor::Form> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let page = visitor.get(path)?;
+        if let Some(form) = visitor::forms(&page.body).into_iter().next() {
+            return Ok(form);
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "the site's page offers no new password"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 async fn visit<T: Send + 'static>(
     visitor: &Visitor,
     what: impl FnOnce(&Visitor) -> anyhow::Result<T> + Send + 'static,
@@ -263,26 +274,33 @@ async fn visit<T: Send + 'static>(
 }
 
 fn report(trace: &Trace, me: bool, password: bool, mut missing: Vec<String>) -> Report {
-    let result = [Step::Recovered, Step::Secured, Step::Unlocked]
-        .into_iter()
-        .find(|step| trace.at(*step).is_some());
-    let name = match result {
-        Some(Step::Recovered) => Some("recovered"),
-        Some(Step::Secured) => Some("secured"),
-        Some(Step::Unlocked) => Some("unlocked"),
-        _ => None,
-    };
     let expected = match (me, password) {
-        (true, _) => "unlocked",
-        (false, true) => "recovered",
-        (false, false) => "secured",
+        (true, _) => Step::Unlocked,
+        (false, true) => Step::Recovered,
+        (false, false) => Step::Secured,
     };
-    if missing.is_empty() && name != Some(expected) {
+    let results = [Step::Recovered, Step::Unlocked, Step::Secured];
+    let seen = results.into_iter().find(|step| trace.at(*step).is_some());
+    let on_the_way = |step| expected == Step::Recovered && step == Step::Secured;
+    for step in results {
+        if trace.at(step).is_some() && step != expected && !on_the_way(step) {
+            missing.push(format!("seen, and should not have been: {}", words(step)));
+        }
+    }
+    if let Some(reason) = &trace.stray_unlock {
         missing.push(format!(
-            "{expected} was expected, {} was seen",
-            name.unwrap_or("nothing")
+            "unlock_account because of {reason}, which nobody asked for"
         ));
     }
+    if missing.is_empty() && seen != Some(expected) {
+        missing.push(format!("not seen: {}", words(expected)));
+    }
+    let result = match seen {
+        Some(Step::Recovered) => Some("recovered"),
+        Some(Step::Unlocked) => Some("unlocked"),
+        Some(_) => Some("secured"),
+        None => None,
+    };
     let answered = if me { Step::Unlocked } else { Step::Secured };
     Report {
         round: trace.round.id.clone(),
@@ -294,7 +312,7 @@ fn report(trace: &Trace, me: bool, password: bool, mut missing: Vec<String>) -> 
         mail_ms: trace.ms(Step::Attack, Step::Mail),
         refused_ms: trace.ms(Step::Attack, Step::Refused),
         answer: if me { "me" } else { "not_me" },
-        result: name,
+        result,
         result_ms: trace.ms(Step::Answer, answered),
         recovered_ms: trace.ms(Step::PasswordChanged, Step::Recovered),
         missing,

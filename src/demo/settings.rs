@@ -13,7 +13,6 @@ use crate::config::{
 use crate::topics;
 
 use super::broker::EmbeddedBroker;
-use super::people::Dice;
 
 /// Threads that decide. One is plenty here, and the embedded broker is slow to see others
 /// join and leave.
@@ -132,9 +131,9 @@ fn prefixed(topics: Topics) -> Topics {
 
 /// What account ids begin with: on a real broker a word of this run's own, because accounts
 /// of an earlier run are remembered there.
-pub fn account_prefix(config: &Config, dice: &mut Dice) -> String {
+pub fn account_prefix(config: &Config, rng: &mut fastrand::Rng) -> String {
     match config.kafka.transactions {
-        true => format!("{:06x}/", dice.roll() & 0xff_ffff),
+        true => format!("{:06x}/", rng.u32(..0x100_0000)),
         false => String::new(),
     }
 }

@@ -104,6 +104,8 @@ pub struct Trace {
     /// The case's newest state.
     pub state: Option<String>,
     pub mail: Option<Arc<Mail>>,
+    /// The reason of an unlocking that no answer and no new password asked for.
+    pub stray_unlock: Option<String>,
     steps: Vec<(Step, Timestamp)>,
     revoked: bool,
     change_required: bool,
@@ -117,6 +119,7 @@ impl Trace {
             answer: None,
             state: None,
             mail: None,
+            stray_unlock: None,
             steps: Vec::new(),
             revoked: false,
             change_required: false,
@@ -170,8 +173,7 @@ impl Trace {
             "case_response" => self.answered(event.answer.as_deref(), at),
             "login"
                 if event.outcome.as_deref() == Some("failure")
-                    && event.reason.as_deref() == Some("account_locked")
-                    && self.at(Step::Lock).is_some() =>
+                    && event.reason.as_deref() == Some("account_locked") =>
             {
                 self.mark(Step::Refused, at)
             }
@@ -219,13 +221,16 @@ impl Trace {
                 }
                 self.mark(Step::Lock, at)
             }
-            "unlock_account" if self.answer.as_deref() == Some("me") => {
-                self.mark(Step::Unlocked, at)
-            }
-            // Whatever lifts the lock of a case that was answered "not me" before its
-            // password change was seen is marked too, as the mistake that it is: `once`
-            // looks at the order.
-            "unlock_account" => self.mark(Step::Recovered, at),
+            // Which of two topics is read first says nothing about what came first, so the
+            // command's own reason tells which unlocking it is.
+            "unlock_account" => match command.reason.as_str() {
+                "owner_confirmed" => self.mark(Step::Unlocked, at),
+                "password_changed" => self.mark(Step::Recovered, at),
+                other => {
+                    self.stray_unlock = Some(other.to_owned());
+                    true
+                }
+            },
             "revoke_sessions" => {
                 self.revoked = true;
                 self.secured(at)

@@ -17,7 +17,10 @@ struct Story {
 impl Story {
     fn begin() -> Story {
         let titles = BTreeMap::from([("first-seen-country".into(), "A new country".into())]);
-        let mut story = Story { board: Board::new(3, titles), now: 1_000 };
+        let mut story = Story {
+            board: Board::new(3, titles),
+            now: 1_000,
+        };
         story.see(What::Round(Arc::new(Round {
             id: "r1".into(),
             attack: Attack::NewCountry,
@@ -33,7 +36,13 @@ impl Story {
     fn see(&mut self, what: What) -> Vec<Update> {
         self.now += 10;
         let mut updates = Vec::new();
-        self.board.observe(&Seen { at: Timestamp(self.now), what }, &mut updates);
+        self.board.observe(
+            &Seen {
+                at: Timestamp(self.now),
+                what,
+            },
+            &mut updates,
+        );
         updates
     }
 
@@ -43,7 +52,7 @@ impl Story {
         self.see(What::Event(Arc::new(event)))
     }
 
-    fn command(&mut self, command: &str) -> Vec<Update> {
+    fn command(&mut self, command: &str, reason: &str) -> Vec<Update> {
         self.see(What::Command(Arc::new(CommandRecord {
             schema: 1,
             id: format!("c-{command}"),
@@ -54,7 +63,7 @@ impl Story {
             time: "2026-01-01T00:00:00.000Z".into(),
             rule: Some("first-seen-country".into()),
             rule_set: String::new(),
-            reason: "new_country".into(),
+            reason: reason.into(),
             scope: Some("all".into()),
             since: None,
             sessions: Vec::new(),
@@ -93,7 +102,12 @@ impl Story {
     fn mail(&mut self) -> Vec<Update> {
         let raw = b"Subject: Was this you?\r\n\r\nWe locked your account.\r\n".to_vec();
         let to = vec!["u-0001@mail.example".into()];
-        self.see(What::Mail(Arc::new(Mail::parse(1, Timestamp(self.now), to, raw))))
+        self.see(What::Mail(Arc::new(Mail::parse(
+            1,
+            Timestamp(self.now),
+            to,
+            raw,
+        ))))
     }
 
     fn attack_to_mail(&mut self) {
@@ -101,7 +115,7 @@ impl Story {
             "id": "r1-1", "type": "login", "account": ACCOUNT, "outcome": "success"
         }));
         self.decision();
-        self.command("lock_account");
+        self.command("lock_account", "new_country");
         self.mail();
     }
 
@@ -122,22 +136,30 @@ impl Story {
 }
 
 fn source() -> SourceRecord {
-    SourceRecord { topic: "auth.events".into(), partition: 0, offset: 1 }
+    SourceRecord {
+        topic: "auth.events".into(),
+        partition: 0,
+        offset: 1,
+    }
 }
 
 #[test]
 fn a_round_fills_in_step_by_step_with_the_times_that_were_measured() {
     let mut story = Story::begin();
     story.attack_to_mail();
-    assert_eq!(story.steps(), [Step::Attack, Step::Decision, Step::Lock, Step::Mail]);
+    assert_eq!(
+        story.steps(),
+        [Step::Attack, Step::Decision, Step::Lock, Step::Mail]
+    );
     // The attack is timed by its record, the rest by when it was read.
     let ms: Vec<Option<i64>> = story.round().steps.iter().map(|step| step.ms).collect();
     assert_eq!(ms, [None, Some(20), Some(30), Some(40)]);
     assert_eq!(story.round().mail, Some(1));
     assert_eq!(story.board.snapshot().locks.len(), 1);
 
+    // The command may be read before the answer that caused it.
+    story.command("unlock_account", "owner_confirmed");
     story.answer("me");
-    story.command("unlock_account");
     assert_eq!(story.steps().last(), Some(&Step::Unlocked));
     assert!(story.board.snapshot().locks.is_empty());
 }
@@ -147,16 +169,16 @@ fn an_account_is_secured_only_when_both_commands_were_seen() {
     let mut story = Story::begin();
     story.attack_to_mail();
     story.answer("not_me");
-    story.command("revoke_sessions");
+    story.command("revoke_sessions", "owner_denied");
     assert!(!story.steps().contains(&Step::Secured));
-    story.command("require_password_change");
+    story.command("require_password_change", "owner_denied");
     assert!(story.steps().contains(&Step::Secured));
     assert_eq!(story.board.snapshot().locks.len(), 1, "the lock stays");
 
     story.event(serde_json::json!({
         "id": "p-1", "type": "password_changed", "account": ACCOUNT, "case": "k-1"
     }));
-    story.command("unlock_account");
+    story.command("unlock_account", "password_changed");
     assert_eq!(story.steps().last(), Some(&Step::Recovered));
 }
 
@@ -169,7 +191,10 @@ fn what_happens_to_others_is_no_part_of_a_round() {
     }));
     assert_eq!(story.steps(), []);
     let snapshot = story.board.snapshot();
-    assert_eq!((snapshot.traffic.refused, snapshot.traffic.accepted), (1, 0));
+    assert_eq!(
+        (snapshot.traffic.refused, snapshot.traffic.accepted),
+        (1, 0)
+    );
     assert_eq!(snapshot.events[0].words, "Wrong password");
     assert_eq!(snapshot.events[0].round, None);
 }

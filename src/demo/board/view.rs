@@ -209,9 +209,16 @@ fn event_words(event: &EventLine) -> (String, &'static str) {
             _ => ("Owner’s request", "answer"),
         },
         ("timer_due", _) => ("Timer", "plain"),
-        (kind, _) => return (kind.replace('_', " "), "plain"),
+        (kind, _) => return (sentence_case(kind), "plain"),
     };
     (words.to_owned(), tone)
+}
+
+/// `profile_viewed` as `Profile viewed`.
+fn sentence_case(kind: &str) -> String {
+    let mut letters = kind.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(letters).collect::<String>().replace('_', " ")
 }
 
 pub fn decision(decision: &DecisionRecord, title: Option<&String>) -> DecisionView {
