@@ -2,6 +2,11 @@
 //!
 //! All `unsafe` of the program stands in this file.
 
+#![allow(
+    unsafe_code,
+    reason = "librdkafka's queues and batch call, which the crate does not wrap"
+)]
+
 use std::ffi::{CStr, CString, c_int};
 use std::ptr::NonNull;
 use std::sync::Arc;
