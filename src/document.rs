@@ -419,6 +419,17 @@ fn first_line(file: &SourceFile, span: &Range<usize>) -> Range<usize> {
     span.start..end.min(span.end.max(span.start))
 }
 
+/// The word of `known` that `written` is probably a slip of: at most two letters off, and
+/// no more than a third of it. For names that may also be somebody's own.
+pub fn slip_of<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
+    known
+        .iter()
+        .map(|word| (edit_distance(written, word), *word))
+        .filter(|(distance, word)| *distance <= 2.min(word.len() / 3))
+        .min()
+        .map(|(_, word)| word)
+}
+
 /// "did you mean …?" where one of `known` is near, else the list of them.
 pub fn suggest(written: &str, known: &[&str]) -> String {
     let near = known

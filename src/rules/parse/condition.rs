@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::document::{Diagnostics, Fields, Key, Node, SourceFile, Value, suggest};
+use crate::document::{Diagnostics, Fields, Key, Node, SourceFile, Value, slip_of, suggest};
 use crate::event::{FieldId, KnownType, Outcome};
 use crate::rules::Field;
 use crate::rules::eval::{Condition, Scalar, Test};
@@ -91,15 +91,14 @@ impl Reader<'_> {
             return Some(*field);
         }
         let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
-        let hint = suggest(name, &names);
-        if hint.starts_with("did you mean") {
+        if let Some(meant) = slip_of(name, &names) {
             found.error(
                 file,
                 span.clone(),
                 format!("events have no field `{name}`"),
                 Some(format!(
-                    "{hint} A field of your own that is called like this goes into `attributes`: \
-                     `attributes.{name}`"
+                    "did you mean `{meant}`? A field of your own with this name goes into \
+                     `attributes`: `attributes.{name}`"
                 )),
             );
             return None;
@@ -303,9 +302,12 @@ fn scalar(
         }
         (Field::Type, Scalar::Text(text)) if KnownType::parse(text).is_none() => {
             let words: Vec<&str> = KnownType::ALL.iter().map(|t| t.as_str()).collect();
-            let hint = suggest(text, &words);
-            hint.starts_with("did you mean")
-                .then(|| (format!("there is no event type `{text}`"), Some(hint)))
+            slip_of(text, &words).map(|meant| {
+                (
+                    format!("there is no event type `{text}`"),
+                    Some(format!("did you mean `{meant}`?")),
+                )
+            })
         }
         (Field::Repeat | Field::EmailVerified, Scalar::Bool(_)) => None,
         (Field::Repeat | Field::EmailVerified, _) => Some((
