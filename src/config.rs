@@ -8,9 +8,11 @@ pub mod written;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Everything that `doorward run` and its sibling commands need to know.
 #[derive(Clone, Debug)]
@@ -147,6 +149,16 @@ pub struct Web {
     pub public_url: String,
     /// How long a link is valid; default 24 h.
     pub link_valid: Duration,
+    /// Proxies whose `X-Forwarded-For` says who the visitor is; default: this machine.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// This machine's own addresses, where a proxy that nobody named is expected.
+pub fn own_networks() -> Vec<IpNet> {
+    vec![
+        Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(),
+        Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128).into(),
+    ]
 }
 
 #[derive(Clone, Debug)]

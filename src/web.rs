@@ -5,35 +5,34 @@
 //! only once Kafka has acknowledged it; the engine acts when it reads the event back, and the
 //! status page shows that as soon as the case says so. Nothing here decides anything.
 
+mod answers;
 pub mod cases;
 mod guard;
+mod help;
 mod listen;
 mod pages;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::rejection::FormRejection;
-use axum::extract::{DefaultBodyLimit, Form, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::config::{Config, Site};
-use crate::engine::output::RecipientPart;
-use crate::event::wire::{CaseResponse, MacKeys, case_response};
+use crate::event::wire::MacKeys;
 use crate::link::{KeyError, Link, LinkError, LinkKeys, mac_keys};
-use crate::locale::{Words, clean};
+use crate::locale::Words;
 use crate::metrics::Metrics;
-use crate::publish::{Publisher, Record, wall_clock};
+use crate::publish::{Publisher, wall_clock};
 use crate::record::CaseRecord;
 use cases::Cases;
 use pages::{Choice, Look, Notice, Opened, Pages, Plain, Settled};
@@ -42,8 +41,6 @@ use pages::{Choice, Look, Notice, Opened, Pages, Plain, Settled};
 pub const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
 /// How long a page waits for a case that the mail was faster than.
 const CASE_PATIENCE: Duration = Duration::from_secs(2);
-/// How long `/help` takes, whether the case exists or not.
-const HELP_TAKES: Duration = Duration::from_millis(400);
 /// Longest any request may take; more than an acknowledgement and a wait.
 const REQUEST_LIMIT: Duration = Duration::from_secs(15);
 /// Largest form, in bytes.
@@ -64,7 +61,7 @@ pub struct Parts {
     pub events_topic: String,
     pub links: LinkKeys,
     pub answer_keys: MacKeys,
-    /// Whose `X-Forwarded-For` is believed; default: this machine.
+    /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     pub cases: Arc<Cases>,
     /// Made with [`ACKNOWLEDGE_WITHIN`].
@@ -89,10 +86,7 @@ impl Parts {
             events_topic: config.topics.events.clone(),
             links: LinkKeys::new(&config.keys.link)?,
             answer_keys: mac_keys(&config.keys.answer),
-            trusted_proxies: vec![
-                Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(),
-                Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128).into(),
-            ],
+            trusted_proxies: config.web.trusted_proxies.clone(),
             cases,
             publisher,
             metrics,
@@ -124,10 +118,10 @@ pub fn router(parts: Parts) -> Router {
     Router::new()
         .route("/c/{token}", get(show))
         .route("/c/{token}/status", get(status))
-        .route("/c/{token}/me", post(me))
-        .route("/c/{token}/not-me", post(not_me))
-        .route("/c/{token}/resend", post(resend))
-        .route("/help", get(help).post(help_asked))
+        .route("/c/{token}/me", post(answers::me))
+        .route("/c/{token}/not-me", post(answers::not_me))
+        .route("/c/{token}/resend", post(answers::resend))
+        .route("/help", get(help::help).post(help::help_asked))
         .route(&css, get(style))
         .fallback(missing)
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -327,242 +321,6 @@ async fn status(
     page(StatusCode::OK, html)
 }
 
-type Fields = Result<Form<Vec<(String, String)>>, FormRejection>;
-
-/// "This was me".
-async fn me(
-    State(web): Shared,
-    Path(token): Path<String>,
-    headers: HeaderMap,
-    fields: Fields,
-) -> Response {
-    let link = match web.open(&token, "me", &headers) {
-        Ok(link) => link,
-        Err(response) => return *response,
-    };
-    let opened = Opened {
-        token: &token,
-        link: &link,
-    };
-    let case = web.parts.cases.get(&link.case);
-    let words = case
-        .as_deref()
-        .map_or_else(|| accepted(&headers), |case| language(case, &headers));
-    let pages = web.pages(words);
-    if link.part != RecipientPart::Owner {
-        web.count("me", "forbidden");
-        return page(
-            StatusCode::FORBIDDEN,
-            pages.plain(Plain::Forbidden, Some(format!("/c/{token}"))),
-        );
-    }
-    let Ok(Form(fields)) = fields else {
-        web.count("me", "bad");
-        return page(
-            StatusCode::BAD_REQUEST,
-            pages.plain(Plain::Bad, Some(format!("/c/{token}"))),
-        );
-    };
-    let shown = shown_version(&fields).unwrap_or(link.case_version);
-    let ticked: Vec<&str> = fields
-        .iter()
-        .filter(|(name, _)| name == "place")
-        .map(|(_, value)| value.as_str())
-        .collect();
-    let Some(case) = case else {
-        let version = shown.min(link.case_version);
-        return web
-            .answer(&token, &link, None, "me", version, &[], pages)
-            .await;
-    };
-    if Settled::of(&case).is_some() {
-        web.count("me", "repeated");
-        return see_status(&token, "me", case.version);
-    }
-    if case.version > shown {
-        web.count("me", "moved");
-        return page(
-            StatusCode::CONFLICT,
-            pages.question(opened, &case, Some(Notice::Moved), None),
-        );
-    }
-    let places: Vec<&str> = case
-        .places
-        .iter()
-        .map(|place| place.value.as_str())
-        .filter(|place| ticked.contains(place))
-        .collect();
-    if places.is_empty() && !case.places.is_empty() {
-        web.count("me", "no_place");
-        return page(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            pages.question(opened, &case, Some(Notice::NoPlace), Some(Choice::Me)),
-        );
-    }
-    web.answer(
-        &token,
-        &link,
-        Some(&case),
-        "me",
-        case.version,
-        &places,
-        pages,
-    )
-    .await
-}
-
-/// "This wasn't me": never refused.
-async fn not_me(
-    State(web): Shared,
-    Path(token): Path<String>,
-    headers: HeaderMap,
-    fields: Fields,
-) -> Response {
-    let link = match web.open(&token, "not_me", &headers) {
-        Ok(link) => link,
-        Err(response) => return *response,
-    };
-    let case = web.parts.cases.get(&link.case);
-    let words = case
-        .as_deref()
-        .map_or_else(|| accepted(&headers), |case| language(case, &headers));
-    // A form that cannot be read does not make the answer less clear.
-    let shown = fields
-        .ok()
-        .and_then(|Form(fields)| shown_version(&fields))
-        .unwrap_or(link.case_version);
-    let newest = case
-        .as_deref()
-        .map_or(link.case_version, |case| case.version);
-    let version = shown.min(newest.max(link.case_version));
-    web.answer(
-        &token,
-        &link,
-        case.as_deref(),
-        "not_me",
-        version,
-        &[],
-        web.pages(words),
-    )
-    .await
-}
-
-/// A fresh mail, for a link that has expired or got lost among newer ones.
-async fn resend(State(web): Shared, Path(token): Path<String>, headers: HeaderMap) -> Response {
-    let link = match web.parts.links.open(&token, wall_clock()) {
-        Ok(link) => link,
-        Err(LinkError::Expired(link)) => *link,
-        Err(error) => return web.refuse(&token, "resend", &error, &headers),
-    };
-    let case = web.parts.cases.get(&link.case);
-    let words = case
-        .as_deref()
-        .map_or_else(|| accepted(&headers), |case| language(case, &headers));
-    web.answer(
-        &token,
-        &link,
-        case.as_deref(),
-        "resend",
-        link.case_version,
-        &[],
-        web.pages(words),
-    )
-    .await
-}
-
-#[derive(Default, Deserialize)]
-struct HelpState {
-    sent: Option<String>,
-}
-
-/// Where somebody without a usable link enters a case reference.
-async fn help(State(web): Shared, Query(state): Query<HelpState>, headers: HeaderMap) -> Response {
-    let pages = web.pages(accepted(&headers));
-    page(
-        StatusCode::OK,
-        match state.sent {
-            Some(_) => pages.plain(Plain::HelpDone, None),
-            None => pages.help(),
-        },
-    )
-}
-
-#[derive(Deserialize)]
-struct HelpForm {
-    case: String,
-}
-
-/// The same answer in the same time, whether the case exists or not.
-async fn help_asked(
-    State(web): Shared,
-    headers: HeaderMap,
-    form: Result<Form<HelpForm>, FormRejection>,
-) -> Response {
-    let Ok(Form(form)) = form else {
-        web.count("help", "bad");
-        let pages = web.pages(accepted(&headers));
-        return page(
-            StatusCode::BAD_REQUEST,
-            pages.plain(Plain::Bad, Some("/help".to_owned())),
-        );
-    };
-    let case = clean::case_reference(&form.case).and_then(|id| web.parts.cases.get(&id));
-    let ask = async {
-        let Some(case) = case.filter(|case| Settled::of(case).is_none_or(Settled::is_locked))
-        else {
-            return;
-        };
-        let link = Link {
-            case: case.id.as_str().into(),
-            partition: case.partition,
-            part: RecipientPart::Owner,
-            case_version: case.version,
-            expires: wall_clock(),
-        };
-        let asked = Answer {
-            link: &link,
-            case: Some(&case),
-            answer: "resend",
-            version: case.version,
-            places: &[],
-            by: "help",
-        };
-        if let Err(error) = web.publish(asked).await {
-            warn!(%error, "a mail that was asked for through /help cannot be requested");
-        }
-    };
-    // The record is handed to Kafka's client at once; whether it arrives within this time
-    // changes nothing that the visitor sees.
-    tokio::join!(
-        async {
-            let _ = tokio::time::timeout(HELP_TAKES, ask).await;
-        },
-        tokio::time::sleep(HELP_TAKES),
-    );
-    web.count("help", "accepted");
-    Redirect::to("/help?sent=1").into_response()
-}
-
-/// One answer on its way to the log.
-struct Answer<'a> {
-    link: &'a Link,
-    case: Option<&'a CaseRecord>,
-    answer: &'a str,
-    version: u32,
-    places: &'a [&'a str],
-    /// The recipient's part, or `help`.
-    by: &'a str,
-}
-
-/// Why an answer is not recorded.
-#[derive(Debug, thiserror::Error)]
-enum AnswerError {
-    #[error(transparent)]
-    Publish(#[from] crate::publish::PublishError),
-    #[error("the system's random source failed")]
-    Random,
-}
-
 impl Web {
     fn pages(&self, words: &'static Words) -> Pages<'_> {
         Pages {
@@ -612,97 +370,6 @@ impl Web {
             }
         }
     }
-
-    /// Publishes an answer and leads to its status, or says that it is not recorded.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is a fact of the one request that is being answered"
-    )]
-    async fn answer(
-        &self,
-        token: &str,
-        link: &Link,
-        case: Option<&CaseRecord>,
-        answer: &str,
-        version: u32,
-        places: &[&str],
-        pages: Pages<'_>,
-    ) -> Response {
-        let published = self
-            .publish(Answer {
-                link,
-                case,
-                answer,
-                version,
-                places,
-                by: link.part.as_str(),
-            })
-            .await;
-        match published {
-            Ok(()) => {
-                self.count(answer, "accepted");
-                debug!(case = %link.case, answer, "answer recorded");
-                see_status(token, &answer.replace('_', "-"), version)
-            }
-            Err(error) => {
-                self.count(answer, "unavailable");
-                warn!(case = %link.case, answer, %error, "an owner's answer was not recorded");
-                let back = format!("/c/{token}?answer={}", answer.replace('_', "-"));
-                page(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    pages.failed(&link.case, back),
-                )
-            }
-        }
-    }
-
-    /// Returns once Kafka has acknowledged the answer.
-    async fn publish(&self, answer: Answer<'_>) -> Result<(), AnswerError> {
-        let mut random = [0_u8; 16];
-        getrandom::fill(&mut random).map_err(|_| AnswerError::Random)?;
-        let id = random.iter().fold(String::from("r-"), |mut id, byte| {
-            id.push_str(&format!("{byte:02x}"));
-            id
-        });
-        let account = answer.case.map(|case| case.account.as_str());
-        let payload = case_response(
-            &CaseResponse {
-                id: &id,
-                account,
-                case: &answer.link.case,
-                case_version: answer.version,
-                answer: answer.answer,
-                places: answer.places,
-                by: answer.by,
-                time: wall_clock(),
-            },
-            &self.parts.answer_keys,
-        );
-        self.parts
-            .publisher
-            .publish(Record {
-                topic: &self.parts.events_topic,
-                partition: Some(answer.link.partition),
-                key: account.map(str::as_bytes),
-                payload: &payload,
-            })
-            .await?;
-        Ok(())
-    }
-}
-
-/// To the status page, which says what has become of the answer.
-fn see_status(token: &str, answer: &str, version: u32) -> Response {
-    let to = format!("/c/{token}/status?answer={answer}&version={version}");
-    Redirect::to(&to).into_response()
-}
-
-/// The version that the posted page showed.
-fn shown_version(fields: &[(String, String)]) -> Option<u32> {
-    fields
-        .iter()
-        .find(|(name, _)| name == "version")
-        .and_then(|(_, value)| value.parse().ok())
 }
 
 fn page(status: StatusCode, html: String) -> Response {

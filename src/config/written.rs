@@ -283,6 +283,7 @@ impl<'e> Reader<'e> {
         }
         let day = Duration::from_secs(24 * 60 * 60);
         let link_valid = section.duration("link_valid", day, ("10m", "7d"), self);
+        let trusted_proxies = section.networks("trusted_proxies", super::own_networks, self);
         section.finish(self);
         Web {
             listen,
@@ -291,6 +292,7 @@ impl<'e> Reader<'e> {
                 .trim_end_matches('/')
                 .to_owned(),
             link_valid,
+            trusted_proxies,
         }
     }
 

@@ -43,6 +43,7 @@ pub fn config(brokers: &str, embedded: bool, origin: &str) -> anyhow::Result<Con
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             public_url: origin.to_owned(),
             link_valid: Duration::from_secs(24 * 60 * 60),
+            trusted_proxies: crate::config::own_networks(),
         },
         admin: Admin {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),

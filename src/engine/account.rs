@@ -217,6 +217,9 @@ impl Account {
                 {
                     return None;
                 }
+                if rest.rules.is_empty() {
+                    rest.rules.reserve_exact(1);
+                }
                 rest.rules.push(RuleState {
                     key,
                     group: group.map(Box::from),

@@ -75,6 +75,10 @@ pub fn admits(entries: &[Entry], entry: &Entry, lateness_ms: i64, counts: &mut C
 /// Puts `entry` in its place by time, behind those of the same time, and says where.
 pub fn insert(entries: &mut Vec<Entry>, entry: Entry) -> usize {
     let at = entries.partition_point(|held| held.time <= entry.time);
+    if entries.is_empty() {
+        // Most accounts that fail once never fail again: room for one, not for four.
+        entries.reserve_exact(1);
+    }
     entries.insert(at, entry);
     at
 }

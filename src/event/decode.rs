@@ -22,6 +22,9 @@ const MAX_ID: usize = 128;
 const MAX_ACCOUNT: usize = 256;
 /// Co-owners, and ticked places, that are read; more are ignored.
 const MAX_LIST: usize = 64;
+/// Levels of nesting that are read: the parser recurses, and a message must not be able to
+/// exhaust the stack.
+const MAX_DEPTH: usize = 64;
 /// The last millisecond of the year 9999, the last year that RFC 3339 can name.
 const MAX_TIME_MS: i64 = 253_402_300_799_999;
 
@@ -104,6 +107,12 @@ impl Decoder {
             return Err(Rejected::new(
                 "not_object",
                 "the message is not a JSON object",
+            ));
+        }
+        if is_too_deep(payload) {
+            return Err(Rejected::new(
+                "not_json",
+                format!("the JSON is nested more than {MAX_DEPTH} levels deep"),
             ));
         }
         let mut json = sonic_rs::Deserializer::from_str(text);
@@ -461,6 +470,33 @@ impl<'a> ControlDraft<'a> {
             deadline: self.deadline.as_ref().and_then(timestamp),
         }
     }
+}
+
+/// Whether lists and objects are nested deeper than [`MAX_DEPTH`]. An ordinary event has
+/// fewer brackets than that in all, and is counted in one pass.
+fn is_too_deep(json: &[u8]) -> bool {
+    let opening = json.iter().filter(|b| matches!(b, b'[' | b'{')).count();
+    if opening <= MAX_DEPTH {
+        return false;
+    }
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return true;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
 }
 
 /// `outcome` is required for sign-ins and second factors, and checked for the types whose

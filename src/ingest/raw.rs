@@ -4,7 +4,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "the crate wraps neither batch reading nor the raw transaction calls"
+    reason = "librdkafka's queues and batch call, which the crate does not wrap"
 )]
 
 use std::ffi::{CStr, CString, c_int};

@@ -3,13 +3,17 @@
 //! Pure: the same case, link and settings give the same page. Which page is shown when is
 //! the handlers' business.
 
+mod story;
+mod view;
+
 use askama::Template;
 
 use crate::config::Site;
 use crate::engine::output::{CaseState, RecipientPart};
 use crate::link::Link;
-use crate::locale::{self, Words, clean, device, fill};
+use crate::locale::{Words, clean, fill};
 use crate::record::CaseRecord;
+use view::{Frame, HelpPage, MeForm, MessagePage, Next, NotMeForm, QuestionPage, Tone, Way};
 
 /// What the site's settings lend to every page.
 #[derive(Clone, Debug)]
@@ -17,170 +21,6 @@ pub struct Look {
     pub site: Site,
     /// Path of the style sheet, with its hash.
     pub css: String,
-}
-
-/// What stands around every page.
-struct Frame<'a> {
-    w: &'static Words,
-    title: &'a str,
-    site: String,
-    css: &'a str,
-    /// Empty where no case is known.
-    reference: String,
-    support_url: Option<&'a str>,
-    support_email: Option<&'a str>,
-    /// Loaded again from here after two seconds.
-    refresh: Option<String>,
-}
-
-impl Frame<'_> {
-    fn has_support(&self) -> bool {
-        self.support_url.is_some() || self.support_email.is_some()
-    }
-
-    fn support_mail_words(&self) -> String {
-        fill(
-            &self.w.page.support_mail,
-            &[("email", self.support_email.unwrap_or_default())],
-        )
-    }
-}
-
-struct Fact<'a> {
-    name: &'a str,
-    value: String,
-}
-
-struct Row {
-    time: String,
-    place: String,
-    address: String,
-}
-
-/// What happened.
-struct Story<'a> {
-    happened: &'a str,
-    facts: Vec<Fact<'a>>,
-    evidence_title: String,
-    evidence: Vec<Row>,
-}
-
-struct PlaceBox {
-    value: String,
-    name: String,
-    /// When it was seen.
-    seen: Option<String>,
-    ticked: bool,
-}
-
-struct MeForm<'a> {
-    text: &'a str,
-    action: String,
-    places: Vec<PlaceBox>,
-}
-
-struct NotMeForm<'a> {
-    title: &'a str,
-    button: &'a str,
-    text: &'a str,
-    action: String,
-}
-
-#[derive(Template)]
-#[template(path = "page/question.html")]
-struct QuestionPage<'a> {
-    frame: Frame<'a>,
-    notice: Option<&'a str>,
-    lead: &'a str,
-    story: Option<Story<'a>>,
-    again: String,
-    co_owner: bool,
-    me: Option<MeForm<'a>>,
-    not_me: NotMeForm<'a>,
-    chosen: Option<Choice>,
-    not_me_first: bool,
-    version: u32,
-}
-
-#[derive(Template)]
-#[template(path = "page/message.html")]
-struct MessagePage<'a> {
-    frame: Frame<'a>,
-    tone: Tone,
-    paragraphs: Vec<&'a str>,
-    steps: Vec<&'a str>,
-    next: Option<Next<'a>>,
-    not_me: Option<NotMeForm<'a>>,
-    chosen: Option<Choice>,
-    version: u32,
-}
-
-#[derive(Template)]
-#[template(path = "page/help.html")]
-struct HelpPage<'a> {
-    frame: Frame<'a>,
-}
-
-#[derive(Clone, Copy)]
-enum Tone {
-    Good,
-    Stop,
-    Fail,
-    Busy,
-    Plain,
-}
-
-impl Tone {
-    fn class(self) -> &'static str {
-        match self {
-            Tone::Good => "good",
-            Tone::Stop => "stop",
-            Tone::Fail => "fail",
-            Tone::Busy => "busy",
-            Tone::Plain => "plain",
-        }
-    }
-
-    fn sign(self) -> &'static str {
-        match self {
-            Tone::Good => "✓",
-            Tone::Stop | Tone::Fail => "!",
-            Tone::Busy | Tone::Plain => "i",
-        }
-    }
-}
-
-enum Way {
-    Link(String),
-    Post(String),
-}
-
-/// The one thing to do next.
-struct Next<'a> {
-    title: Option<&'a str>,
-    text: Option<&'a str>,
-    label: String,
-    way: Way,
-    after: Option<&'a str>,
-}
-
-impl<'a> Next<'a> {
-    fn link(label: &str, href: String) -> Next<'a> {
-        Next {
-            title: None,
-            text: None,
-            label: label.to_owned(),
-            way: Way::Link(href),
-            after: None,
-        }
-    }
-
-    fn post(label: &str, action: String) -> Next<'a> {
-        Next {
-            way: Way::Post(action),
-            ..Next::link(label, String::new())
-        }
-    }
 }
 
 /// The answer that a link in the mail stands for. It stands first, and is the one button that
@@ -548,92 +388,6 @@ impl<'a> Pages<'a> {
             chosen: None,
             version: 0,
         })
-    }
-
-    fn story(&self, case: &CaseRecord, locked: bool, owner: bool) -> Story<'a> {
-        let w = self.w;
-        let reason = w.reason(&case.reason);
-        let mut facts = Vec::new();
-        let newest = case
-            .evidence
-            .iter()
-            .filter_map(|e| locale::parse_time(&e.time))
-            .max()
-            .or_else(|| locale::parse_time(&case.opened));
-        if let Some(time) = newest {
-            facts.push(Fact {
-                name: &w.facts.when,
-                value: w.time(time),
-            });
-        }
-        let mut places: Vec<String> = Vec::new();
-        for name in case
-            .evidence
-            .iter()
-            .filter_map(|e| w.country(e.country.as_deref()?))
-        {
-            if !places.contains(&name) {
-                places.push(name);
-            }
-        }
-        if !places.is_empty() {
-            facts.push(Fact {
-                name: &w.facts.r#where,
-                value: fill(&w.facts.roughly, &[("place", &places.join(", "))]),
-            });
-        }
-        if let Some(device) = case
-            .device
-            .as_deref()
-            .and_then(|agent| device::summary(agent, w))
-        {
-            facts.push(Fact {
-                name: &w.facts.device,
-                value: device,
-            });
-        }
-        facts.push(Fact {
-            name: &w.facts.done,
-            value: w
-                .done(locked.then_some(case.scope.as_str()), owner)
-                .to_owned(),
-        });
-        let evidence: Vec<Row> = case.evidence.iter().map(|e| self.row(e)).collect();
-        Story {
-            happened: &reason.long,
-            facts,
-            evidence_title: fill(&w.page.evidence, &[("count", &evidence.len().to_string())]),
-            evidence,
-        }
-    }
-
-    fn row(&self, evidence: &crate::record::EvidenceRecord) -> Row {
-        let w = self.w;
-        let time = locale::parse_time(&evidence.time);
-        let place = evidence.country.as_deref().and_then(|code| w.country(code));
-        let address = evidence
-            .ip
-            .as_deref()
-            .and_then(|ip| ip.parse::<std::net::IpAddr>().ok());
-        Row {
-            time: time.map_or_else(|| "–".into(), |time| w.time(time)),
-            place: place.unwrap_or_else(|| w.facts.place_unknown.clone()),
-            address: address.map_or_else(|| "–".into(), |ip| ip.to_string()),
-        }
-    }
-
-    /// The places that still ask for a tick.
-    fn place_boxes(&self, case: &CaseRecord) -> Vec<PlaceBox> {
-        let w = self.w;
-        case.places
-            .iter()
-            .map(|place| PlaceBox {
-                value: place.value.clone(),
-                name: w.place(&place.value),
-                seen: locale::parse_time(&place.time).map(|time| w.time(time)),
-                ticked: place.known,
-            })
-            .collect()
     }
 }
 

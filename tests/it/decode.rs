@@ -79,8 +79,15 @@ fn a_megabyte_of_anything_is_answered() {
         "[".repeat(500_000),
         "]".repeat(500_000)
     );
-    // Whether so deep a value is read or refused does not matter; that it ends does.
-    let _ = told(closed.as_bytes());
+    assert_eq!(
+        told(closed.as_bytes()).unwrap_err(),
+        "not_json: the JSON is nested more than 64 levels deep"
+    );
+    // Brackets within a string are no nesting.
+    let text = with(json!({ "user_agent": "[{\\\"".repeat(10_000) }));
+    assert_eq!(told(&text), Ok(vec![]));
+    let flat = with(json!({ "list": vec![json!({}); 10_000] }));
+    assert_eq!(told(&flat), Ok(vec![]));
     let wide = with(json!({ "user_agent": "x".repeat(1 << 20) }));
     assert_eq!(told(&wide), Ok(vec![]));
 }

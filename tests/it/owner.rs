@@ -325,6 +325,7 @@ pub fn config(brokers: &str) -> config::Config {
             listen: ([127, 0, 0, 1], 0).into(),
             public_url: "https://account.example.com".into(),
             link_valid: Duration::from_secs(24 * 3600),
+            trusted_proxies: config::own_networks(),
         },
         admin: config::Admin {
             listen: ([127, 0, 0, 1], 0).into(),

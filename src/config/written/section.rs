@@ -1,10 +1,12 @@
 //! One table of the file: typed values with their bounds, defaults and examples.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::Reader;
 use crate::document::{Fields, Node, SourceFile, Value};
@@ -160,6 +162,43 @@ impl<'a> Section<'a> {
             }
             default
         })
+    }
+
+    /// A list of addresses and networks in CIDR form.
+    pub fn networks(
+        &mut self,
+        name: &'static str,
+        default: fn() -> Vec<IpNet>,
+        r: &mut Reader<'_>,
+    ) -> Vec<IpNet> {
+        let Some(node) = self.fields.optional(name) else {
+            return default();
+        };
+        let help = || Some("write `[\"10.0.0.0/8\", \"2001:db8::1\"]`".to_owned());
+        let Value::List(items) = &node.value else {
+            let message = format!("`{}` must be a list of networks", self.full(name));
+            self.error(node, message, help(), r);
+            return default();
+        };
+        let mut networks = Vec::with_capacity(items.len());
+        for item in items {
+            let network = match &item.value {
+                Value::Text(text) => text
+                    .parse::<IpNet>()
+                    .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+                    .ok(),
+                _ => None,
+            };
+            match network {
+                Some(network) => networks.push(network),
+                None => {
+                    let message =
+                        format!("`{}` holds something else than a network", self.full(name));
+                    self.error(item, message, help(), r);
+                }
+            }
+        }
+        networks
     }
 
     /// An absolute `http` or `https` address.

@@ -192,6 +192,11 @@ impl Doorward {
         process.terminate(PATIENCE)
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        let process = self.process.as_mut();
+        process.is_some_and(|process| process.ended().is_some())
+    }
+
     /// Waits until it ends by itself: its status, and what it wrote to standard error.
     #[track_caller]
     pub fn wait(&mut self, patience: Duration) -> (ExitStatus, String) {

@@ -1,0 +1,94 @@
+//! What happened, as a page tells it: known words, times, and addresses that parse.
+
+use super::Pages;
+use super::view::{Fact, PlaceBox, Row, Story};
+use crate::locale::{self, device, fill};
+use crate::record::{CaseRecord, EvidenceRecord};
+
+impl<'a> Pages<'a> {
+    pub(super) fn story(&self, case: &CaseRecord, locked: bool, owner: bool) -> Story<'a> {
+        let w = self.w;
+        let reason = w.reason(&case.reason);
+        let mut facts = Vec::new();
+        let newest = case
+            .evidence
+            .iter()
+            .filter_map(|e| locale::parse_time(&e.time))
+            .max()
+            .or_else(|| locale::parse_time(&case.opened));
+        if let Some(time) = newest {
+            facts.push(Fact {
+                name: &w.facts.when,
+                value: w.time(time),
+            });
+        }
+        let mut places: Vec<String> = Vec::new();
+        for name in case
+            .evidence
+            .iter()
+            .filter_map(|e| w.country(e.country.as_deref()?))
+        {
+            if !places.contains(&name) {
+                places.push(name);
+            }
+        }
+        if !places.is_empty() {
+            facts.push(Fact {
+                name: &w.facts.r#where,
+                value: fill(&w.facts.roughly, &[("place", &places.join(", "))]),
+            });
+        }
+        if let Some(device) = case
+            .device
+            .as_deref()
+            .and_then(|agent| device::summary(agent, w))
+        {
+            facts.push(Fact {
+                name: &w.facts.device,
+                value: device,
+            });
+        }
+        facts.push(Fact {
+            name: &w.facts.done,
+            value: w
+                .done(locked.then_some(case.scope.as_str()), owner)
+                .to_owned(),
+        });
+        let evidence: Vec<Row> = case.evidence.iter().map(|e| self.row(e)).collect();
+        Story {
+            happened: &reason.long,
+            facts,
+            evidence_title: fill(&w.page.evidence, &[("count", &evidence.len().to_string())]),
+            evidence,
+        }
+    }
+
+    fn row(&self, evidence: &EvidenceRecord) -> Row {
+        let w = self.w;
+        let time = locale::parse_time(&evidence.time);
+        let place = evidence.country.as_deref().and_then(|code| w.country(code));
+        let address = evidence
+            .ip
+            .as_deref()
+            .and_then(|ip| ip.parse::<std::net::IpAddr>().ok());
+        Row {
+            time: time.map_or_else(|| "–".into(), |time| w.time(time)),
+            place: place.unwrap_or_else(|| w.facts.place_unknown.clone()),
+            address: address.map_or_else(|| "–".into(), |ip| ip.to_string()),
+        }
+    }
+
+    /// The places that still ask for a tick.
+    pub(super) fn place_boxes(&self, case: &CaseRecord) -> Vec<PlaceBox> {
+        let w = self.w;
+        case.places
+            .iter()
+            .map(|place| PlaceBox {
+                value: place.value.clone(),
+                name: w.place(&place.value),
+                seen: locale::parse_time(&place.time).map(|time| w.time(time)),
+                ticked: place.known,
+            })
+            .collect()
+    }
+}

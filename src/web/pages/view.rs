@@ -1,0 +1,170 @@
+//! What the templates of the pages are filled with.
+
+use askama::Template;
+
+use super::Choice;
+use crate::locale::{Words, fill};
+
+/// What stands around every page.
+pub(super) struct Frame<'a> {
+    pub(super) w: &'static Words,
+    pub(super) title: &'a str,
+    pub(super) site: String,
+    pub(super) css: &'a str,
+    /// Empty where no case is known.
+    pub(super) reference: String,
+    pub(super) support_url: Option<&'a str>,
+    pub(super) support_email: Option<&'a str>,
+    /// Loaded again from here after two seconds.
+    pub(super) refresh: Option<String>,
+}
+
+impl Frame<'_> {
+    pub(super) fn has_support(&self) -> bool {
+        self.support_url.is_some() || self.support_email.is_some()
+    }
+
+    pub(super) fn support_mail_words(&self) -> String {
+        fill(
+            &self.w.page.support_mail,
+            &[("email", self.support_email.unwrap_or_default())],
+        )
+    }
+}
+
+pub(super) struct Fact<'a> {
+    pub(super) name: &'a str,
+    pub(super) value: String,
+}
+
+pub(super) struct Row {
+    pub(super) time: String,
+    pub(super) place: String,
+    pub(super) address: String,
+}
+
+/// What happened.
+pub(super) struct Story<'a> {
+    pub(super) happened: &'a str,
+    pub(super) facts: Vec<Fact<'a>>,
+    pub(super) evidence_title: String,
+    pub(super) evidence: Vec<Row>,
+}
+
+pub(super) struct PlaceBox {
+    pub(super) value: String,
+    pub(super) name: String,
+    /// When it was seen.
+    pub(super) seen: Option<String>,
+    pub(super) ticked: bool,
+}
+
+pub(super) struct MeForm<'a> {
+    pub(super) text: &'a str,
+    pub(super) action: String,
+    pub(super) places: Vec<PlaceBox>,
+}
+
+pub(super) struct NotMeForm<'a> {
+    pub(super) title: &'a str,
+    pub(super) button: &'a str,
+    pub(super) text: &'a str,
+    pub(super) action: String,
+}
+
+#[derive(Template)]
+#[template(path = "page/question.html")]
+pub(super) struct QuestionPage<'a> {
+    pub(super) frame: Frame<'a>,
+    pub(super) notice: Option<&'a str>,
+    pub(super) lead: &'a str,
+    pub(super) story: Option<Story<'a>>,
+    pub(super) again: String,
+    pub(super) co_owner: bool,
+    pub(super) me: Option<MeForm<'a>>,
+    pub(super) not_me: NotMeForm<'a>,
+    pub(super) chosen: Option<Choice>,
+    pub(super) not_me_first: bool,
+    pub(super) version: u32,
+}
+
+#[derive(Template)]
+#[template(path = "page/message.html")]
+pub(super) struct MessagePage<'a> {
+    pub(super) frame: Frame<'a>,
+    pub(super) tone: Tone,
+    pub(super) paragraphs: Vec<&'a str>,
+    pub(super) steps: Vec<&'a str>,
+    pub(super) next: Option<Next<'a>>,
+    pub(super) not_me: Option<NotMeForm<'a>>,
+    pub(super) chosen: Option<Choice>,
+    pub(super) version: u32,
+}
+
+#[derive(Template)]
+#[template(path = "page/help.html")]
+pub(super) struct HelpPage<'a> {
+    pub(super) frame: Frame<'a>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Tone {
+    Good,
+    Stop,
+    Fail,
+    Busy,
+    Plain,
+}
+
+impl Tone {
+    pub(super) fn class(self) -> &'static str {
+        match self {
+            Tone::Good => "good",
+            Tone::Stop => "stop",
+            Tone::Fail => "fail",
+            Tone::Busy => "busy",
+            Tone::Plain => "plain",
+        }
+    }
+
+    pub(super) fn sign(self) -> &'static str {
+        match self {
+            Tone::Good => "✓",
+            Tone::Stop | Tone::Fail => "!",
+            Tone::Busy | Tone::Plain => "i",
+        }
+    }
+}
+
+pub(super) enum Way {
+    Link(String),
+    Post(String),
+}
+
+/// The one thing to do next.
+pub(super) struct Next<'a> {
+    pub(super) title: Option<&'a str>,
+    pub(super) text: Option<&'a str>,
+    pub(super) label: String,
+    pub(super) way: Way,
+    pub(super) after: Option<&'a str>,
+}
+
+impl<'a> Next<'a> {
+    pub(super) fn link(label: &str, href: String) -> Next<'a> {
+        Next {
+            title: None,
+            text: None,
+            label: label.to_owned(),
+            way: Way::Link(href),
+            after: None,
+        }
+    }
+
+    pub(super) fn post(label: &str, action: String) -> Next<'a> {
+        Next {
+            way: Way::Post(action),
+            ..Next::link(label, String::new())
+        }
+    }
+}
