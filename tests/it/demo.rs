@@ -15,7 +15,7 @@ use doorward::event::Timestamp;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::support::process::{Folder, Process};
-use crate::support::{PATIENCE, eventually};
+use crate::support::{PATIENCE, eventually, kafka};
 
 /// `doorward demo` with `arguments`, run from an empty folder with an empty environment.
 fn demo(home: &Folder, output: &Folder, arguments: &[&str]) -> Process {
@@ -79,10 +79,9 @@ impl Page {
     }
 }
 
-#[test]
-fn once_sees_every_lock_mail_unlock_and_secured_account_from_an_empty_folder() {
-    let (home, output) = (Folder::new("home"), Folder::new("demo"));
-    let mut process = demo(&home, &output, &["--once"]);
+/// That `--once` ended well, and that every round stands in what it printed.
+#[track_caller]
+fn assert_all_seen(process: &mut Process) {
     let status = process.wait(Duration::from_secs(45));
     assert!(
         status.success(),
@@ -90,7 +89,6 @@ fn once_sees_every_lock_mail_unlock_and_secured_account_from_an_empty_folder() {
         process.output(),
         process.errors()
     );
-
     let rounds: Vec<serde_json::Value> = process
         .output()
         .lines()
@@ -118,9 +116,30 @@ fn once_sees_every_lock_mail_unlock_and_secured_account_from_an_empty_folder() {
     }
     assert_eq!(played, expected);
     assert!(rounds[1]["recovered_ms"].is_i64(), "{}", rounds[1]);
+}
 
+#[test]
+fn once_sees_every_lock_mail_unlock_and_secured_account_from_an_empty_folder() {
+    let (home, output) = (Folder::new("home"), Folder::new("demo"));
+    assert_all_seen(&mut demo(&home, &output, &["--once"]));
     let left: Vec<_> = fs::read_dir(home.path()).expect("the folder").collect();
     assert!(left.is_empty(), "the demo writes nothing to disk: {left:?}");
+}
+
+#[test]
+fn once_sees_the_same_on_a_real_broker_and_again_where_it_ran_before() {
+    let Some(cluster) = kafka::shared() else {
+        return;
+    };
+    let brokers = cluster.bootstrap();
+    for run in ["first", "second"] {
+        let (home, output) = (Folder::new("home"), Folder::new(run));
+        assert_all_seen(&mut demo(
+            &home,
+            &output,
+            &["--once", "--brokers", &brokers],
+        ));
+    }
 }
 
 #[test]
