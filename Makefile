@@ -62,4 +62,4 @@ bench-quick: ## The engine's benchmark, briefly: that it runs, and roughly what 
 	$(CARGO) bench --locked --bench engine -- --quick
 
 .PHONY: ci
-ci: lint deny services test-services demo-once bench-quick ## What must pass before a change lands
+ci: lint deny services test-services demo-once bench-quick ## Beside `make test`, what must pass before a change lands

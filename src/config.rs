@@ -20,7 +20,7 @@ pub struct Config {
     pub kafka: Kafka,
     pub topics: Topics,
     pub engine: Engine,
-    /// Folder with `*.rule.yaml`, `lists.yaml` and `exceptions.yaml`; `None`: the built-in copy.
+    /// Folder with `*.rule.yaml` and `lists.yaml`; `None`: the built-in copy.
     pub rules_dir: Option<PathBuf>,
     pub geoip: GeoIp,
     pub mail: Mail,

@@ -43,6 +43,10 @@ use work::Work;
 /// An event further ahead of the broker than this takes the broker's time (RULES.md 2).
 const MAX_AHEAD_MS: i64 = MINUTE_MS;
 
+/// Bytes of a shared account's record past which no more is kept apart by person: it must
+/// fit into one message of `doorward.state`.
+const MAX_SHARED_BYTES: usize = 256 * 1024;
+
 /// An account, or an address of a rule kept `by: ip`, in `doorward.state`: a 128-bit keyed
 /// hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,7 +179,9 @@ impl Engine {
         }
         let creates = matches!(
             control,
-            None | Some(KnownType::ReportedStolen | KnownType::EmailChanged)
+            None | Some(
+                KnownType::ReportedStolen | KnownType::EmailChanged | KnownType::OperatorRequest
+            )
         );
         let mut changed = false;
         partition.update(key, creates || partition.holds(key), work.now, |account| {
@@ -248,6 +254,10 @@ impl Engine {
                 },
                 By::Account | By::Ip => None,
             };
+            if group.is_some() && account.heap_bytes() > MAX_SHARED_BYTES {
+                work.out.counts.window_full += 1;
+                continue;
+            }
             let place = Place {
                 settings: &self.settings,
                 rule,

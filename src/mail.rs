@@ -314,7 +314,7 @@ impl Sender {
         if !pending.admitted {
             let key = pending.record.to.to_lowercase();
             if let Err(until) = self.per_address.check_key(&key) {
-                self.count("capped");
+                self.count("delayed");
                 let wait = until.wait_time_from(DefaultClock::default().now());
                 let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
                 return self.again(pending, now.plus_ms(wait_ms + 1)).await;

@@ -61,10 +61,34 @@ macro_rules! metrics {
                     .build_info
                     .with_label_values(&[crate::VERSION, crate::REVISION])
                     .set(1);
+                metrics.begin_at_zero();
                 metrics
             }
         }
     };
+}
+
+impl Metrics {
+    /// Makes the counters whose first rise should wake somebody: one that begins to exist at
+    /// 1 has not risen, as Prometheus sees it.
+    fn begin_at_zero(&self) {
+        for result in [
+            "sent",
+            "failed",
+            "retried",
+            "capped",
+            "delayed",
+            "no_address",
+        ] {
+            self.mail_total.with_label_values(&[result]);
+        }
+        for result in ["applied", "ignored", "forged"] {
+            self.answers_total.with_label_values(&[result]);
+        }
+        for reason in crate::event::decode::Rejected::KINDS {
+            self.events_rejected_total.with_label_values(&[*reason]);
+        }
+    }
 }
 
 metrics! {

@@ -23,7 +23,7 @@ const SHOWN: usize = 5;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  doorward generate --events 10000 --accounts 500 --seed 1 \
+    after_help = "Example:\n  doorward generate --events 500 --accounts 50 --attacks all --start now \
     | doorward send --config doorward.toml -\n\n\
     Exit status: 0 all were sent, 1 some lines are no JSON objects, 3 the cluster does not \
     answer."

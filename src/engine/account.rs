@@ -280,6 +280,17 @@ impl Account {
 }
 
 impl Rest {
+    /// Whether something in it, rules and case aside, has run out.
+    pub fn has_expired(&self, now: Timestamp, act_within_ms: i64) -> bool {
+        let change = self.email_change.as_ref();
+        (self.cut.0 != 0 && now.since_ms(self.cut) > act_within_ms)
+            || change.is_some_and(|c| now.since_ms(c.at) >= super::mailing::EMAIL_CHANGE_MS)
+            || self
+                .mails
+                .first()
+                .is_some_and(|sent| now.since_ms(*sent) >= super::mailing::LONG_MS)
+    }
+
     fn heap_bytes(&self) -> usize {
         let rules: usize = self
             .rules

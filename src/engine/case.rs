@@ -149,21 +149,33 @@ impl Case {
     /// version; everything else is only recorded by its decision.
     pub fn join(&mut self, hit: Addition<'_>, now: Timestamp) -> Joined {
         let first_of_rule = !self.rules.iter().any(|rule| **rule == *hit.rule);
-        let new_place = hit.place.as_ref().is_some_and(|place| {
-            !self
-                .places
-                .iter()
-                .any(|known| known.rule == place.rule && known.value == place.value)
-        });
-        let sessions_before = self.sessions.len();
+        let mut new_place = false;
+        if let Some(place) = &hit.place {
+            let listed = self.places.iter_mut().find(|listed| {
+                listed.rule == place.rule
+                    && listed.value == place.value
+                    && listed.group == place.group
+            });
+            match listed {
+                // Seen from an ordinary address too, it can be learned.
+                Some(listed) => listed.teach |= place.teach,
+                None => new_place = self.places.len() < MAX_PLACES,
+            }
+        }
+        let mut new_sessions = false;
         for session in hit.sessions {
-            if self.sessions.len() < MAX_SESSIONS && !self.sessions.contains(&session) {
+            if !self.sessions.contains(&session) {
+                // The oldest goes first, or noise could crowd out the thief's.
+                if self.sessions.len() >= MAX_SESSIONS {
+                    self.sessions.remove(0);
+                }
                 self.sessions.push(session);
+                new_sessions = true;
             }
         }
         let joined = Joined {
             grew: first_of_rule || new_place,
-            new_sessions: self.sessions.len() > sessions_before,
+            new_sessions,
             first_success: hit.success && self.only_failures,
         };
         if joined.grew || joined.first_success {
@@ -171,11 +183,7 @@ impl Case {
             if first_of_rule {
                 self.rules.push(hit.rule.into());
             }
-            if let Some(place) = hit.place.filter(|_| new_place)
-                && self.places.len() < MAX_PLACES
-            {
-                self.places.push(place);
-            }
+            self.places.extend(hit.place.filter(|_| new_place));
             self.device = hit.device.or(self.device.take());
         }
         if hit.success {

@@ -11,7 +11,7 @@ use crate::event::{Country, Timestamp};
 use crate::rules::RuleKey;
 
 use super::StateKey;
-use super::account::{Account, Rest, RuleState, Seen};
+use super::account::{Account, Rest, Seen};
 use super::output::{CaseState, Evidence, Scope};
 
 /// The version that this program writes.
@@ -108,12 +108,10 @@ pub fn decode_account(
         } else {
             Some(held.seen)
         };
-        if let Some(seen) = left {
-            account.rest_mut().rules.push(RuleState {
-                key: held.rule,
-                seen: Some(Box::new(seen)),
-                ..RuleState::default()
-            });
+        if let Some(seen) = left
+            && let Some(state) = account.rule_mut(held.rule, None)
+        {
+            state.seen = Some(Box::new(seen));
         }
     }
     Ok(account)

@@ -2,10 +2,10 @@
 //! says of the account. They apply in log order, never late (RULES.md 11).
 
 use crate::event::wire::Signed;
-use crate::event::{DAY_MS, Event, KnownType, Timestamp};
+use crate::event::{Event, KnownType, MINUTE_MS, Timestamp};
 
 use super::account::{Account, EmailChange};
-use super::case::Case;
+use super::case::{Case, MAX_PLACES};
 use super::detect::{contact, with_seen};
 use super::ids::derived;
 use super::output::{CaseState, CommandKind, RecipientPart, Scope};
@@ -91,17 +91,21 @@ fn case_response(work: &mut Work<'_>, account: &mut Account) -> bool {
     let is_current = *current.id == *named;
     let applied = match control.verb.as_deref() {
         Some("not_me") => {
-            // Believed whatever version was shown; it secures the account's current case.
+            // Believed whatever version was shown; it secures the account's current case,
+            // unless that began after the answer was given: a copied answer stays in the log.
+            let meant = is_current || began_before(current, event.time);
             let already = matches!(current.state, CaseState::Secured | CaseState::Recovered);
-            if !already {
+            if meant && !already {
+                note_answer(work, account, "not_me");
                 secure(work, account, "owner_denied");
             }
-            !already
+            meant && !already
         }
         Some("me") if by_owner && is_current => {
             let asked = matches!(current.state, CaseState::Open | CaseState::Asked);
             let answered = asked && current.version == version;
             if answered {
+                note_answer(work, account, "me");
                 let ticked: Vec<&str> = control.places.iter().map(|place| &**place).collect();
                 confirm(work, account, &ticked);
             }
@@ -123,6 +127,19 @@ fn case_response(work: &mut Work<'_>, account: &mut Account) -> bool {
     applied
 }
 
+/// Tells metrics what the owner of a case said.
+fn note_answer(work: &mut Work<'_>, account: &Account, answer: &'static str) {
+    if let Some(rule) = account.case().and_then(|case| case.rules.first()) {
+        work.out.answers.push((rule.clone(), answer));
+    }
+}
+
+/// Whether `case` was there when something was said at `time`, by another clock than the
+/// broker's.
+fn began_before(case: &Case, time: Timestamp) -> bool {
+    case.opened <= time.plus_ms(MINUTE_MS)
+}
+
 /// "This was me": ticked places are taught; where one is left, the lock stays.
 fn confirm(work: &mut Work<'_>, account: &mut Account, ticked: &[&str]) {
     let now = work.now;
@@ -132,7 +149,9 @@ fn confirm(work: &mut Work<'_>, account: &mut Account, ticked: &[&str]) {
     for place in &mut case.places {
         place.known |= ticked.contains(&&*place.text);
     }
-    let all_known = case.places.iter().all(|place| place.known);
+    // With a full list there may be places that nobody could tick.
+    let all_listed = case.places.len() < MAX_PLACES;
+    let all_known = all_listed && case.places.iter().all(|place| place.known);
     teach_places(work, account, false);
     if all_known {
         let locked = account.case().is_some_and(|case| case.state.is_locked());
@@ -186,11 +205,15 @@ fn secure(work: &mut Work<'_>, account: &mut Account, reason: &str) {
     let lock = !case.state.is_locked() || case.scope != Scope::All || case.lock_until.is_some();
     case.scope = Scope::All;
     case.lock_until = None;
+    for place in &mut case.places {
+        place.known = false;
+    }
     if case.since.0 == i64::MAX {
         case.since = work.event.time;
     }
     case.become_state(CaseState::Secured, now);
     let case = case.clone();
+    unteach_places(work, account, &case);
     let cause = Cause {
         rule: None,
         reason,
@@ -206,6 +229,23 @@ fn secure(work: &mut Work<'_>, account: &mut Account, reason: &str) {
         work.command(kind, &case.account, Some(&case), &cause);
     }
     work.show(&case);
+}
+
+/// What the owner denies is not known, whoever said otherwise before.
+fn unteach_places(work: &Work<'_>, account: &mut Account, case: &Case) {
+    let rules = work.engine.rules();
+    for place in &case.places {
+        let resident = rules
+            .resident()
+            .is_some_and(|at| rules.rules()[at].key == place.rule);
+        with_seen(
+            account,
+            place.rule,
+            place.group.as_deref(),
+            resident,
+            |seen| seen.forget(place.value),
+        );
+    }
 }
 
 /// Closes the case, sets the cut (RULES.md 10), and unlocks where `unlock` says so.
@@ -262,11 +302,13 @@ fn operator_request(work: &mut Work<'_>, account: &mut Account) -> bool {
     let fits = match (&event.case, current) {
         (Some(named), Some(case)) => **named == *case.id,
         (Some(_), None) => false,
-        (None, _) => true,
+        // A copied request must not open a later lock.
+        (None, Some(case)) => began_before(case, event.time),
+        (None, None) => true,
     };
     let open = current.is_some_and(|case| case.state.is_open());
     let applied = match request {
-        "unlock" | "undo" if fits && open => {
+        "unlock" | "undo" if fits && open && (request == "unlock" || !is_secured(current)) => {
             let state = match current.map(|case| case.state) {
                 Some(CaseState::Secured) => CaseState::Recovered,
                 Some(CaseState::Asked) => CaseState::Closed,
@@ -284,7 +326,7 @@ fn operator_request(work: &mut Work<'_>, account: &mut Account) -> bool {
             close(work, account, state, reason, locked);
             true
         }
-        "unlock" if event.case.is_none() => {
+        "unlock" if event.case.is_none() && !open => {
             // No case here, but support was asked: the pipeline may still hold a lock.
             let account_id = event.account.as_deref().unwrap_or("").to_owned();
             let cause = Cause {
@@ -308,6 +350,11 @@ fn operator_request(work: &mut Work<'_>, account: &mut Account) -> bool {
     };
     work.out.counts.answers_applied += 1;
     applied
+}
+
+/// What the owner denied is not undone with a rule's mistakes.
+fn is_secured(case: Option<&Case>) -> bool {
+    case.is_some_and(|case| case.state == CaseState::Secured)
 }
 
 /// Acts only when broker time has reached the deadline that the case itself holds; the
@@ -357,7 +404,12 @@ fn account_unlocked(work: &mut Work<'_>, account: &mut Account) -> bool {
     let Some(case) = account.case().filter(|case| case.state.is_open()) else {
         return false;
     };
-    if named.is_some_and(|named| *named != *case.id) {
+    let meant = match named {
+        Some(named) => *named == *case.id,
+        // The echo of an earlier case's unlock must not close this one.
+        None => work.event.time >= case.opened,
+    };
+    if !meant {
         return false;
     }
     let state = match case.state {
@@ -396,20 +448,23 @@ fn email_changed(work: &mut Work<'_>, account: &mut Account) -> bool {
 /// The owner says at the help desk that the account is stolen: secured at once.
 fn reported_stolen(work: &mut Work<'_>, account: &mut Account) -> bool {
     let now = work.now;
-    if work.now.since_ms(work.event.time) > DAY_MS {
+    if now.since_ms(work.event.time) > work.engine.settings().act_within_ms {
         return false;
     }
     let event = work.event.event;
     let account_id = event.account.as_deref().unwrap_or("").to_owned();
+    let id = derived("k-", &[&account_id, "reported_stolen", &event.id]);
+    if account.case().is_some_and(|case| *case.id == *id) {
+        return false;
+    }
     let open = account.case().filter(|case| case.state.is_open());
     if open.is_some_and(|case| case.state == CaseState::Secured) {
         return false;
     }
     if open.is_none() {
-        let id = derived("k-", &[&account_id, "reported_stolen", &event.id]);
         let mut case = Case::new(id, &account_id, "reported_stolen", now);
         case.since = work.event.time;
-        case.newest = Timestamp(0);
+        case.newest = work.event.time;
         case.rules.push("reported_stolen".into());
         case.contact = contact(work.event).map(Box::new);
         case.only_failures = false;

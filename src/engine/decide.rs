@@ -128,7 +128,8 @@ fn addition<'r>(work: &Work<'_>, rule: &'r Rule, hit: &mut Hit) -> Addition<'r> 
             Box::from(&agent[..end])
         }),
         contact: hit.contact.take(),
-        success: event.outcome == Some(Outcome::Success),
+        // What has no outcome has happened: a second factor switched off, a code used.
+        success: matches!(event.outcome, Some(Outcome::Success) | None),
     }
 }
 
@@ -172,8 +173,8 @@ fn join(work: &mut Work<'_>, account: &mut Account, rule: &Rule, hit: &mut Hit) 
     let before = case.version;
     let joined = case.join(addition, now);
     let mut lock_again = joined.new_sessions && case.state.is_locked();
+    let newly_locked = rule.lock.is_some() && case.state == CaseState::Asked;
     if let Some(lock) = &rule.lock {
-        let newly_locked = case.state == CaseState::Asked;
         let scope = wider(
             lock.scope,
             if newly_locked { lock.scope } else { case.scope },
@@ -198,16 +199,19 @@ fn join(work: &mut Work<'_>, account: &mut Account, rule: &Rule, hit: &mut Hit) 
             lock_again = true;
         }
     }
+    let first_mail = case.template.is_none() && rule.email.is_some();
     if case.template.is_none() {
         case.template = rule.email.as_deref().map(Box::from);
     }
     if lock_again && case.version == before {
         case.touch(now);
     }
-    let mail_again = joined.first_success
-        && before > 0
-        && matches!(case.state, CaseState::Open | CaseState::Asked)
-        && rule.email.is_some();
+    // The owner hears again when it got worse: somebody is in, or the account that was only
+    // asked about is locked.
+    let worse = joined.first_success && rule.email.is_some();
+    let mail_again = (first_mail || newly_locked || worse)
+        && case.template.is_some()
+        && matches!(case.state, CaseState::Open | CaseState::Asked);
     if case.version == before {
         return;
     }

@@ -231,7 +231,7 @@ fn first_seen(
             let Some(value) = value_of(place.settings, event, of, 32, 64) else {
                 return Detected::default();
             };
-            (value, value_text(event, of))
+            (value, value_text(event, of, value))
         }
     };
     let judged = Judged {
@@ -253,8 +253,10 @@ fn first_seen(
                 && !seen.is_known(value, day, spec)
                 && seen.is_known(before, day, spec)
             {
-                seen.teach(value, day);
-                return Verdict::Known(true);
+                if judged.may_teach {
+                    seen.teach(value, day);
+                }
+                return Verdict::Known(judged.may_teach);
             }
             seen.judge(judged, spec)
         },
@@ -340,28 +342,25 @@ fn value_of(
     Some(hash.finish())
 }
 
-/// What a page posts back for a value that is not a country.
-fn value_text(event: &Enriched<'_>, of: Field) -> String {
-    let (name, text) = match of {
-        Field::Ip => ("ip", event.event.ip.map(|ip| ip.to_string())),
-        Field::UserAgent => (
-            "device",
-            event.event.user_agent.as_deref().map(str::to_owned),
-        ),
-        _ => (
-            "value",
-            event
-                .value_bytes(of)
-                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-        ),
+/// What a page shows and posts back for a value that is not a country. Where it cannot show
+/// all of it, the value's hash keeps it apart from others that look the same.
+fn value_text(event: &Enriched<'_>, of: Field, value: u64) -> String {
+    let name = match of {
+        Field::Ip => "ip",
+        Field::UserAgent => "device",
+        _ => "value",
     };
-    let text: String = text
-        .unwrap_or_default()
+    let whole = event.value_text(of).unwrap_or_default();
+    let shown: String = whole
         .chars()
         .filter(|c| !c.is_control())
         .take(MAX_VALUE_TEXT)
         .collect();
-    format!("{name}:{text}")
+    if shown == whole {
+        format!("{name}:{shown}")
+    } else {
+        format!("{name}:{shown} #{value:016x}")
+    }
 }
 
 /// A hit by this event alone.
@@ -453,7 +452,7 @@ pub fn is_spent(
         } => {
             let spec = streak_spec(settings, at_least, max_gap_ms);
             let only_ends = state.entries.iter().all(|entry| entry.is_break);
-            if only_ends && streak::is_spent(&state.entries, spec, now) {
+            if only_ends && streak::is_spent(&state.entries, spec, settings.act_within_ms, now) {
                 return cooled && state.seen.is_none();
             }
             max_gap_ms

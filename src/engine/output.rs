@@ -18,6 +18,8 @@ pub struct Outputs {
     pub changed: Vec<crate::engine::StateKey>,
     /// Cases that are gone with their account: tombstones in `doorward.cases`.
     pub dropped_cases: Vec<CaseId>,
+    /// Answers that were applied: the case's first rule, and what its owner said.
+    pub answers: Vec<(Box<str>, &'static str)>,
     pub counts: Counts,
 }
 
@@ -29,6 +31,7 @@ impl Outputs {
         self.mails.clear();
         self.changed.clear();
         self.dropped_cases.clear();
+        self.answers.clear();
         self.counts = Counts::default();
     }
 

@@ -231,6 +231,7 @@ impl Partition {
         for account in &self.accounts {
             let idle = account.rest.as_ref().is_some_and(|rest| {
                 rest.case.as_ref().is_some_and(|case| case.is_over(now))
+                    || rest.has_expired(now, settings.act_within_ms)
                     || rest.rules.iter().any(|state| {
                         engine
                             .rules()
@@ -280,6 +281,10 @@ impl Partition {
         let settings = engine.settings();
         self.update(key, true, now, |account| {
             if let Some(rest) = account.rest.as_mut() {
+                // What the cut bars is too old to act on by now.
+                if now.since_ms(rest.cut) > settings.act_within_ms {
+                    rest.cut = Timestamp(0);
+                }
                 for state in &mut rest.rules {
                     let rule = engine.rules().rules().iter().find(|r| r.key == state.key);
                     if rule.is_some_and(|rule| detect::is_spent(rule, state, settings, now)) {

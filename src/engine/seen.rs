@@ -91,6 +91,12 @@ impl Seen {
         self.known.push(KnownValue { value, day });
     }
 
+    /// Makes `value` unknown.
+    pub fn forget(&mut self, value: u64) {
+        self.known.retain(|known| known.value != value);
+        self.pending.retain(|pending| pending.value != value);
+    }
+
     /// Remembers a hit that did nothing.
     pub fn note_pending(&mut self, value: u64, since: Timestamp) {
         if self.pending.iter().any(|pending| pending.value == value) {

@@ -110,11 +110,18 @@ fn forget(marks: &mut Vec<Entry>, spec: StreakSpec, counts: &mut Counts) {
     }
 }
 
-/// Whether nothing that is held can still be part of a run, by broker time `now`: a lone
-/// end of a run is needed only while a failure from before it could still arrive and reach
-/// over it.
-pub fn is_spent(marks: &[Entry], spec: StreakSpec, now: crate::event::Timestamp) -> bool {
-    marks
-        .iter()
-        .all(|mark| now.since_ms(mark.time) > spec.max_gap_ms.saturating_add(spec.lateness_ms))
+/// Whether nothing that is held can still be part of a run that acts, by broker time `now`:
+/// an end of a run is needed while a failure from before it could arrive, reach over it, and
+/// not be too old to act on.
+pub fn is_spent(
+    marks: &[Entry],
+    spec: StreakSpec,
+    act_within_ms: i64,
+    now: crate::event::Timestamp,
+) -> bool {
+    let reach = spec
+        .max_gap_ms
+        .saturating_add(spec.lateness_ms)
+        .saturating_add(act_within_ms);
+    marks.iter().all(|mark| now.since_ms(mark.time) > reach)
 }

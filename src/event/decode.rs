@@ -20,6 +20,9 @@ use raw::{Key, Raw, RawSeed, TextList};
 /// Bytes of an event's id, and of an account.
 const MAX_ID: usize = 128;
 const MAX_ACCOUNT: usize = 256;
+/// Bytes of a mail address (RFC 5321's limit on a path), and of a language tag.
+const MAX_ADDRESS: usize = 254;
+const MAX_LOCALE: usize = 35;
 /// Co-owners, and ticked places, that are read; more are ignored.
 const MAX_LIST: usize = 64;
 /// Levels of nesting that are read: the parser recurses, and a message must not be able to
@@ -352,6 +355,9 @@ impl<'a> Draft<'a> {
         };
         let outcome = outcome(&kind, self.outcome, dropped)?;
 
+        // What an account's record keeps has a bound, or one event could make a record that
+        // no broker takes.
+        let mut too_long = Vec::new();
         let mut text = |name: &'static str, value: Option<Raw<'a>>| match value {
             Some(Raw::Text(text)) => Some(text),
             Some(_) => {
@@ -360,20 +366,29 @@ impl<'a> Draft<'a> {
             }
             None => None,
         };
+        let mut text_of = |name: &'static str, max: usize, value: Option<Raw<'a>>| match value {
+            Some(Raw::Text(text)) if text.len() <= max => Some(text),
+            Some(_) => {
+                too_long.push(name);
+                None
+            }
+            None => None,
+        };
+        let user = text_of("user", MAX_ACCOUNT, self.user);
+        let email = text_of("email", MAX_ADDRESS, self.email);
+        let previous_email = text_of("previous_email", MAX_ADDRESS, self.previous_email);
+        let case = text_of("case", MAX_ID, self.case);
+        let locale = text_of("locale", MAX_LOCALE, self.locale);
         let method = text("method", self.method);
         let reason = text("reason", self.reason);
-        let user = text("user", self.user);
         let actor = text("actor", self.actor);
         let role = text("role", self.role);
-        let email = text("email", self.email);
-        let previous_email = text("previous_email", self.previous_email);
-        let case = text("case", self.case);
-        let locale = text("locale", self.locale);
         let user_agent = text("user_agent", self.user_agent);
         let session = text("session", self.session);
         let ip_text = text("ip", self.ip);
         let country_text = text("country", self.country);
 
+        dropped.extend(too_long);
         let ip = ip_text.and_then(|text| {
             let ip = parse_ip(&text);
             if ip.is_none() {
@@ -400,6 +415,7 @@ impl<'a> Draft<'a> {
         let email_verified = flag("email_verified", self.email_verified);
         let owners = match self.owners {
             Some(Some(mut list)) => {
+                list.retain(|owner| owner.len() <= MAX_ADDRESS);
                 list.truncate(MAX_LIST);
                 list
             }

@@ -16,8 +16,9 @@ use super::raw::{Buffer, Item, Queue};
 use super::{Ingest, TAKE, classify, is_passing, request_failed};
 use crate::log::{EachState, LogError};
 
-/// Without progress for so long, something hangs that waiting does not mend.
-const STALLED_AFTER: Duration = Duration::from_secs(60);
+/// Without progress for so long, something hangs that waiting does not mend. Shorter than the
+/// watchdog's patience, so that this says what hangs.
+const STALLED_AFTER: Duration = Duration::from_secs(40);
 /// How long one look at the queue waits.
 const LOOK: Duration = Duration::from_millis(100);
 

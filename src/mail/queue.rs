@@ -112,6 +112,8 @@ impl Queue {
 
     /// The mail at `place` is done with, one way or the other.
     pub fn finish(&mut self, place: Place) {
+        // A partition that came back while the mail was being sent has queued it again.
+        self.waiting.retain(|(_, waiting), _| *waiting != place);
         if let Some(progress) = self.partitions.get_mut(&place.partition) {
             progress.open.remove(&place.offset);
         }

@@ -134,6 +134,18 @@ impl<'e> Enriched<'e> {
         }
     }
 
+    /// The field's value as people read it; `None` where absent.
+    pub fn value_text(&self, field: Field) -> Option<String> {
+        Some(match self.get(field)? {
+            Got::Text(text) => text.to_owned(),
+            Got::Ip(ip) => ip.to_string(),
+            Got::Country(country) => country.to_string(),
+            Got::Bool(value) => value.to_string(),
+            Got::Integer(value) => value.to_string(),
+            Got::Float(value) => value.to_string(),
+        })
+    }
+
     /// The field's value as the bytes by which values are told apart; `None` where absent.
     pub fn value_bytes(&self, field: Field) -> Option<Cow<'_, [u8]>> {
         Some(match self.get(field)? {

@@ -144,6 +144,10 @@ impl Core {
         for key in &outputs.changed {
             self.batch.changed(source.partition, *key);
         }
+        for (rule, answer) in &outputs.answers {
+            let answers = &self.counters.metrics().owner_answers_total;
+            answers.with_label_values(&[rule, *answer]).inc();
+        }
         let said_something = !outputs.decisions.is_empty() || outputs.is_urgent();
         if said_something {
             if outputs.is_urgent() {

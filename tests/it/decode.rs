@@ -102,6 +102,10 @@ fn an_optional_field_that_is_invalid_is_dropped_and_the_event_kept() {
     assert_eq!(dropped(json!({ "owners": "a@example.org" })), ["owners"]);
     assert_eq!(dropped(json!({ "owners": [1, 2] })), ["owners"]);
     assert_eq!(dropped(json!({ "reason": { "code": 1 } })), ["reason"]);
+    // What an account's record keeps is bounded.
+    assert_eq!(dropped(json!({ "email": "a".repeat(255) })), ["email"]);
+    assert_eq!(dropped(json!({ "user": "a".repeat(257) })), ["user"]);
+    assert_eq!(dropped(json!({ "locale": "a".repeat(36) })), ["locale"]);
     assert!(dropped(json!({ "reason": null, "ip": null, "owners": null })).is_empty());
     assert_eq!(
         dropped(json!({ "type": "password_reset", "outcome": "sent" })),

@@ -348,7 +348,7 @@ fn an_address_gets_so_many_mails_an_hour() {
     }
     broker.write_mail(&to("m-other", "other@example.org"));
     eventually("the cap", PATIENCE, || {
-        (mailer.count("capped") == 2 && mailer.count("sent") == 4).then_some(())
+        (mailer.count("delayed") == 2 && mailer.count("sent") == 4).then_some(())
     });
     assert_eq!(
         mailer.metrics.mail_pending.get(),

@@ -1,6 +1,7 @@
 //! What rules mean, exactly: a test for each number of RULES.md that holds so far.
 
 mod cases;
+mod control;
 mod seen;
 mod streaks;
 mod windows;

@@ -207,7 +207,7 @@ proptest! {
 
     #[test]
     fn a_streak_fires_where_the_model_does(
-        history in prop::collection::vec(told(20 * SECOND), 1..60),
+        history in prop::collection::vec(told(400 * SECOND), 1..60),
         at_least in 2..6_usize,
     ) {
         let arrivals = arrivals(history);

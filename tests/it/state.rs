@@ -127,6 +127,61 @@ fn bytes_that_cannot_be_read_are_refused_with_a_clear_error() {
     assert!(matches!(restore(&[0; 15], &[1]), StateError::Damaged(_)));
 }
 
+#[test]
+fn everything_else_that_is_kept_survives_too() {
+    let rule = "
+schema: 1
+id: brief
+title: Locked for an hour
+severity: low
+mode: enforce
+when: { type: two_factor, outcome: failure }
+by: [account, user]
+detect: { count: { at_least: 2, within: 5m } }
+then: [ { lock_account: { reason: trial, until: 1h } }, email_user ]
+cooldown: 2h
+";
+    let mut story = Story::of_rule(rule);
+    let fail = |id: &str, user: &str| {
+        json!({ "id": id, "type": "two_factor", "outcome": "failure", "account": "u",
+                "user": user, "time": START, "email": "new@example.org" })
+    };
+    let change = json!({ "id": "m", "type": "email_changed", "account": "u", "time": START,
+                         "email": "new@example.org", "previous_email": "old@example.org" });
+    let mut keys = changed(&mut story, change);
+    for (id, user) in [("a1", "ann"), ("b1", "bob"), ("a2", "ann")] {
+        keys.extend(changed(&mut story, fail(id, user)));
+    }
+    story.partition = restarted(&mut story, &keys);
+    // The lock's end is still due.
+    let end = Timestamp(START + HOUR);
+    assert_eq!(story.engine.next_deadline(&story.partition), Some(end));
+    let due = story.engine.due_timers(&mut story.partition, end);
+    let timer =
+        doorward::event::wire::timer_due(&due[0].id, "u", &due[0].case, due[0].kind, end, end);
+    assert_eq!(story.bytes(HOUR, &timer).commands(), ["unlock_account"]);
+    // The cut holds, and so do each person's cooldown and the change of address.
+    story.partition = restarted(&mut story, &keys[..1]);
+    let before_the_cut = serde_json::to_vec(&fail("b2", "bob")).unwrap();
+    assert!(story.bytes(HOUR, &before_the_cut).is_silent());
+    let again = |story: &mut Story, user: &str| {
+        let mut said = Vec::new();
+        let mut mails = Vec::new();
+        for n in 0..2 {
+            let event = json!({ "type": "two_factor", "outcome": "failure", "account": "u",
+                                "user": user, "email": "new@example.org" });
+            let one = story.event(HOUR + MINUTE + n, event);
+            said.extend(one.decisions());
+            mails.extend(one.mails.iter().map(|mail| mail.to.to_string()));
+        }
+        (said, mails)
+    };
+    assert_eq!(again(&mut story, "ann").0, ["brief cooldown 2"]);
+    let (said, mails) = again(&mut story, "bob");
+    assert_eq!(said, ["brief acted 2"]);
+    assert_eq!(mails, ["old@example.org", "new@example.org"]);
+}
+
 /// A record that version 0.1.0 wrote: a known country, a run of two, an open case. It must
 /// be read for ever; a change that breaks this test loses people's state.
 #[test]

@@ -44,7 +44,7 @@ pub fn read(node: Option<&Node>, r: &mut Reader<'_>) -> Kafka {
     let instance = instance(&mut section, r);
     let second = Duration::from_secs(1);
     let session = section.duration("session_timeout", 45 * second, ("6s", "30m"), r);
-    let transaction = section.duration("transaction_timeout", 5 * second, ("1s", "15m"), r);
+    let transaction = section.duration("transaction_timeout", 5 * second, ("1s", "10s"), r);
     if transaction >= session
         && let Some(node) = section
             .fields()

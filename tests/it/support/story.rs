@@ -291,4 +291,6 @@ fn add(sum: &mut Outputs, out: &Outputs) {
     sum.mail_no_address += more.mail_no_address;
     sum.mail_capped += more.mail_capped;
     sum.evicted += more.evicted;
+    sum.geo_special += more.geo_special;
+    sum.geo_no_database += more.geo_no_database;
 }
