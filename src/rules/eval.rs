@@ -12,7 +12,7 @@ use regex::Regex;
 
 use crate::enrich::iplist::ListId;
 use crate::enrich::{CountryLookup, Facts};
-use crate::event::{Country, Event, FieldValue, Timestamp, canonical_ip};
+use crate::event::{Country, Event, EventType, FieldValue, Timestamp, canonical_ip};
 
 use super::Field;
 
@@ -161,11 +161,14 @@ impl<'e> Enriched<'e> {
 }
 
 impl Condition {
-    /// Whether every line holds.
+    /// Whether every line holds, of an event that the dispatch table brought here: the type
+    /// and the outcome of a known type have been looked at already.
     pub fn holds(&self, event: &Enriched<'_>) -> bool {
-        self.lines
-            .iter()
-            .all(|(field, test)| test.holds(event.get(*field).as_ref(), event))
+        let dispatched = matches!(event.event.kind, EventType::Known(_));
+        self.lines.iter().all(|(field, test)| {
+            dispatched && matches!(field, Field::Type | Field::Outcome)
+                || test.holds(event.get(*field).as_ref(), event)
+        })
     }
 
     /// Whether some line is about `field`.
