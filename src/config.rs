@@ -81,9 +81,9 @@ impl Default for Topics {
 pub struct Engine {
     /// Threads that read and decide; default: the machine's cores.
     pub shards: usize,
-    /// RULES.md 3; default 5 min.
+    /// docs/rules.md 3; default 5 min.
     pub max_lateness: Duration,
-    /// RULES.md 4; default 24 h.
+    /// docs/rules.md 4; default 24 h.
     pub act_within: Duration,
     /// Longest time between commits while nothing urgent happens; default 1 s.
     pub commit_every: Duration,
@@ -107,7 +107,7 @@ impl Default for Engine {
 pub struct GeoIp {
     /// `None`: the built-in free database.
     pub database: Option<PathBuf>,
-    /// The database before the last update (RULES.md 8: new means new in both).
+    /// The database before the last update (docs/rules.md 8: new means new in both).
     pub previous: Option<PathBuf>,
 }
 

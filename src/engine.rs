@@ -2,7 +2,7 @@
 //!
 //! Owns what an account's recent past means: windows, streaks, known places, cases. It
 //! refuses to know Kafka, clocks, files and randomness; `now` is always the broker's
-//! timestamp of the record being handled (RULES.md 2).
+//! timestamp of the record being handled (docs/rules.md 2).
 //!
 //! [`detect`] asks whether a rule hits, [`decide`] what follows from it, [`control`] what
 //! answers and timers do to a case, [`partition`] where accounts are kept.
@@ -40,7 +40,7 @@ use detect::{Place, account_key, ip_key};
 use output::{CaseId, Outputs};
 use work::Work;
 
-/// An event further ahead of the broker than this takes the broker's time (RULES.md 2).
+/// An event further ahead of the broker than this takes the broker's time (docs/rules.md 2).
 const MAX_AHEAD_MS: i64 = MINUTE_MS;
 
 /// Bytes of a shared account's record past which no more is kept apart by person: it must
@@ -55,16 +55,16 @@ pub struct StateKey(pub [u8; 16]);
 /// What the engine needs beside rules and facts.
 #[derive(Clone)]
 pub struct Settings {
-    /// RULES.md 3.
+    /// docs/rules.md 3.
     pub max_lateness_ms: i64,
-    /// RULES.md 4.
+    /// docs/rules.md 4.
     pub act_within_ms: i64,
     /// How long links live, which a case shows as its end after an unlock.
     pub link_valid_ms: i64,
     /// Partitions of the input topic.
     pub partitions: u32,
     /// Accounts that have learned nothing which one partition keeps at most; past it the
-    /// longest untouched are dropped (RULES.md 15).
+    /// longest untouched are dropped (docs/rules.md 15).
     pub max_unlearned: usize,
     pub state_key: [u8; 16],
     /// `None`: MACs are not checked (`replay`).
@@ -196,7 +196,7 @@ impl Engine {
         }
     }
 
-    /// The rules that are kept by address, in records of their own (RULES.md 9).
+    /// The rules that are kept by address, in records of their own (docs/rules.md 9).
     fn by_address(&self, partition: &mut Partition, work: &mut Work<'_>) {
         let event = work.event.event;
         let candidates = self.rules.dispatch().candidates(event);
@@ -240,7 +240,7 @@ impl Engine {
             if !condition.holds(enriched) {
                 continue;
             }
-            // Events at or before the cut never count again, for any rule (RULES.md 10).
+            // Events at or before the cut never count again, for any rule (docs/rules.md 10).
             if account.cut().0 != 0 && enriched.time <= account.cut() {
                 continue;
             }
@@ -288,7 +288,7 @@ impl Engine {
     }
 
     /// Timers that are due at `now`, which is a guess by the shard's own clock: they act
-    /// only when they are read back from the log (RULES.md 11). Each is handed out again
+    /// only when they are read back from the log (docs/rules.md 11). Each is handed out again
     /// after a minute while it has not acted.
     pub fn due_timers(&self, partition: &mut Partition, now: Timestamp) -> Vec<DueTimer> {
         partition.due_timers(now)

@@ -15,7 +15,7 @@ use crate::event::Country;
 pub struct Facts {
     /// `None`: rules that need a country do not apply, and that is counted.
     pub geo: Option<geoip::GeoDb>,
-    /// The database before the last update, where there is one (RULES.md 8).
+    /// The database before the last update, where there is one (docs/rules.md 8).
     pub previous_geo: Option<geoip::GeoDb>,
     pub lists: iplist::Lists,
 }

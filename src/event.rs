@@ -34,7 +34,7 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// Whole days since 1970-01-01, the unit in which last-seen is kept (RULES.md 8).
+    /// Whole days since 1970-01-01, the unit in which last-seen is kept (docs/rules.md 8).
     pub fn day(self) -> u16 {
         self.0.div_euclid(DAY_MS).clamp(0, i64::from(u16::MAX)) as u16
     }
@@ -68,7 +68,7 @@ impl Country {
     }
 
     /// Whether the code names a country rather than "unknown", "Tor", "Europe",
-    /// "Asia/Pacific", "proxy", "satellite" or "other" (RULES.md 8), which databases and
+    /// "Asia/Pacific", "proxy", "satellite" or "other" (docs/rules.md 8), which databases and
     /// content networks use as codes.
     pub fn is_real(self) -> bool {
         !matches!(
@@ -107,7 +107,7 @@ pub enum EventType<'a> {
 
 macro_rules! known_types {
     ($($variant:ident = $name:literal),+ $(,)?) => {
-        /// The types that CONTRACT.md section 2 lists.
+        /// The types that docs/contract.md section 2 lists.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
         pub enum KnownType { $($variant),+ }
@@ -197,7 +197,7 @@ impl Outcome {
 }
 
 /// One decoded message of `auth.events`. Strings borrow from the message where the JSON
-/// has no escapes. Every field is what CONTRACT.md section 2 says of it; a field that was
+/// has no escapes. Every field is what docs/contract.md section 2 says of it; a field that was
 /// absent, null or invalid is `None`.
 #[derive(Clone, Debug)]
 pub struct Event<'a> {

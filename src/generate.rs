@@ -22,7 +22,7 @@ use crate::event::Timestamp;
 /// The label of events that are no attack.
 pub const ORDINARY: &str = "ordinary";
 
-/// One event of `auth.events`, as the login pipeline writes it (CONTRACT.md section 2).
+/// One event of `auth.events`, as the login pipeline writes it (docs/contract.md section 2).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TrafficEvent {
     pub id: String,

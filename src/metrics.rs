@@ -1,6 +1,6 @@
 //! What operations see: one struct of metrics, its help texts being the doc comments.
 //!
-//! Owns names, labels and help (CONTRACT.md section 7). Every label has a fixed set of
+//! Owns names, labels and help (docs/contract.md section 7). Every label has a fixed set of
 //! values, or one that the configuration bounds (rules, lists, partitions), so that no
 //! flood of made-up accounts, types or fields can grow the number of series. It knows
 //! nothing of HTTP: [`crate::admin`] serves it.

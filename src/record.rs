@@ -1,6 +1,6 @@
 //! The JSON of doorward's topics: commands, decisions, cases, mail, receipts.
 //!
-//! CONTRACT.md sections 1, 3 and 4 fix the names. The engine's values turn into these
+//! docs/contract.md sections 1, 3 and 4 fix the names. The engine's values turn into these
 //! records at the edge, and readers (the mailer, the web, the demo, tests) turn them back.
 //! Readers accept fields they do not know.
 

@@ -22,7 +22,7 @@ use crate::event::decode::Decoder;
 use compile::Dispatch;
 use eval::Condition;
 
-/// The largest `at_least` (RULES.md 15).
+/// The largest `at_least` (docs/rules.md 15).
 pub const MAX_AT_LEAST: u32 = 64;
 
 /// What a rule's decisions do.
@@ -66,7 +66,7 @@ impl Severity {
 }
 
 /// Names a rule's state: a hash of its id, kind, `of`, `by`, `when` and `broken_by`
-/// (RULES.md 14), so that a change of threshold, mode, cooldown or actions keeps it.
+/// (docs/rules.md 14), so that a change of threshold, mode, cooldown or actions keeps it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleKey(pub u64);
 
@@ -98,7 +98,7 @@ impl Rule {
     }
 }
 
-/// What a rule's windows and runs are kept by (RULES.md 9).
+/// What a rule's windows and runs are kept by (docs/rules.md 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum By {
     Account,
@@ -154,7 +154,7 @@ pub enum Detect {
         of: Field,
         at_least: u32,
         within_ms: i64,
-        /// Bits that count of an IPv4 and an IPv6 address (RULES.md 6); 32 and 64.
+        /// Bits that count of an IPv4 and an IPv6 address (docs/rules.md 6); 32 and 64.
         prefix4: u8,
         prefix6: u8,
     },
@@ -182,7 +182,7 @@ impl Detect {
     }
 }
 
-/// What `first_seen` only learns from at first (RULES.md 8).
+/// What `first_seen` only learns from at first (docs/rules.md 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Learn {
     Events(u32),
@@ -282,7 +282,7 @@ impl RuleSet {
         self.resident
     }
 
-    /// The list whose addresses are judged and never taught (RULES.md 8).
+    /// The list whose addresses are judged and never taught (docs/rules.md 8).
     pub fn anonymizers(&self) -> Option<ListId> {
         self.anonymizers
     }

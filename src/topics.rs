@@ -1,4 +1,4 @@
-//! The topics that doorward needs (CONTRACT.md section 1): what they should be, what they
+//! The topics that doorward needs (docs/contract.md section 1): what they should be, what they
 //! are, and how to make them.
 
 use std::collections::BTreeMap;

@@ -103,7 +103,7 @@ struct Web {
 
 type Shared = State<Arc<Web>>;
 
-/// The public listener's routes (CONTRACT.md section 6).
+/// The public listener's routes (docs/contract.md section 6).
 pub fn router(parts: Parts) -> Router {
     let css = format!("/assets/page-{}.css", fingerprint(CSS));
     let web = Arc::new(Web {

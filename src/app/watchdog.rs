@@ -15,14 +15,10 @@ use crate::shard::control::Pulse;
 const HANGS_AFTER: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The exit status of a process that hangs on its log (CONTRACT.md section 5).
+/// The exit status of a process that hangs on its log (docs/contract.md section 5).
 const UNREACHABLE: i32 = 3;
 
 /// Watches until the process ends.
-#[allow(
-    clippy::exit,
-    reason = "a thread that hangs cannot be asked to end, and main waits for it"
-)]
 pub fn start(shards: &[ShardThread]) -> anyhow::Result<()> {
     let mut watched: Vec<(usize, Pulse)> = shards
         .iter()

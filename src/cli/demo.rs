@@ -39,7 +39,7 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// With the status that CONTRACT.md section 5 gives to what went wrong.
+/// With the status that docs/contract.md section 5 gives to what went wrong.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     // What librdkafka says of a broker that it plays itself helps nobody.
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn,rdkafka=off".into());

@@ -1,4 +1,4 @@
-//! Exit statuses (CONTRACT.md section 5), and how an error asks for one.
+//! Exit statuses (docs/contract.md section 5), and how an error asks for one.
 
 use std::process::ExitCode;
 

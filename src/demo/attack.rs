@@ -83,7 +83,7 @@ impl Attack {
     }
 }
 
-/// An event as the login pipeline publishes it (CONTRACT.md section 2).
+/// An event as the login pipeline publishes it (docs/contract.md section 2).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PipelineEvent {
     pub id: String,

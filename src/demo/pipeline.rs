@@ -1,7 +1,7 @@
 //! A login pipeline, as far as the demo needs one: who is signed in where, who is locked,
 //! and what becomes of a sign-in.
 //!
-//! It obeys commands as CONTRACT.md section 3 asks of any pipeline, an old one (a lower
+//! It obeys commands as docs/contract.md section 3 asks of any pipeline, an old one (a lower
 //! `seq` than was seen before) not at all. Pure: times and numbers are arguments.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -15,7 +15,7 @@ use super::StateKey;
 use super::case::Case;
 use super::output::Evidence;
 
-/// Windows and runs kept within one account for people who share it (RULES.md 9).
+/// Windows and runs kept within one account for people who share it (docs/rules.md 9).
 pub const MAX_GROUPS: usize = 64;
 /// Values that one `first_seen` rule remembers of one account; the oldest goes first.
 pub const MAX_KNOWN: usize = 64;
@@ -50,7 +50,7 @@ pub struct Rest {
     pub rules: Vec<RuleState>,
     #[n(1)]
     pub case: Option<Box<Case>>,
-    /// Events at or before it never count (RULES.md 10); zero: there is none.
+    /// Events at or before it never count (docs/rules.md 10); zero: there is none.
     #[n(2)]
     pub cut: Timestamp,
     #[n(3)]
@@ -142,7 +142,7 @@ pub struct Contact {
     pub owners: Vec<Box<str>>,
 }
 
-/// Values that a `first_seen` rule knows (RULES.md 8).
+/// Values that a `first_seen` rule knows (docs/rules.md 8).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Seen {
@@ -239,7 +239,7 @@ impl Account {
     }
 
     /// Whether the account knows a place, or has a case: such an account is never dropped
-    /// for want of memory (RULES.md 15).
+    /// for want of memory (docs/rules.md 15).
     pub fn has_learned(&self) -> bool {
         self.learned > 0
             || self.inline[0].country != [0; 2]

@@ -1,4 +1,4 @@
-//! One case: from the first decision about an account to its end (DESIGN.md, Cases).
+//! One case: from the first decision about an account to its end (ARCHITECTURE.md, Cases).
 //!
 //! This file knows what a case is and how its states follow each other. Which commands and
 //! mails that causes is written in [`super::decide`] and [`super::control`].
@@ -145,7 +145,7 @@ impl Case {
         }
     }
 
-    /// Adds a hit (RULES.md 10): each rule's first hit and each new place raise the
+    /// Adds a hit (docs/rules.md 10): each rule's first hit and each new place raise the
     /// version; everything else is only recorded by its decision.
     pub fn join(&mut self, hit: Addition<'_>, now: Timestamp) -> Joined {
         let first_of_rule = !self.rules.iter().any(|rule| **rule == *hit.rule);

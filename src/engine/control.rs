@@ -1,5 +1,5 @@
 //! Events that steer cases: the owner's answer, operators, timers, and what the pipeline
-//! says of the account. They apply in log order, never late (RULES.md 11).
+//! says of the account. They apply in log order, never late (docs/rules.md 11).
 
 use crate::event::wire::Signed;
 use crate::event::{Event, KnownType, MINUTE_MS, Timestamp};
@@ -248,7 +248,7 @@ fn unteach_places(work: &Work<'_>, account: &mut Account, case: &Case) {
     }
 }
 
-/// Closes the case, sets the cut (RULES.md 10), and unlocks where `unlock` says so.
+/// Closes the case, sets the cut (docs/rules.md 10), and unlocks where `unlock` says so.
 fn close(work: &mut Work<'_>, account: &mut Account, state: CaseState, reason: &str, unlock: bool) {
     let now = work.now;
     let rest = account.rest_mut();

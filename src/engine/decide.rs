@@ -1,5 +1,5 @@
 //! From a hit to its effect: what is recorded, what is locked, who is mailed
-//! (CONTRACT.md section 4, RULES.md 4, 8, 10).
+//! (docs/contract.md section 4, docs/rules.md 4, 8, 10).
 
 use std::sync::Arc;
 
@@ -162,8 +162,8 @@ fn open(work: &mut Work<'_>, account: &mut Account, rule: &Rule, account_id: &st
     }
 }
 
-/// A hit while a case is open: it joins (RULES.md 10), and a wider scope or new sessions
-/// send the lock again with the union (CONTRACT.md section 3).
+/// A hit while a case is open: it joins (docs/rules.md 10), and a wider scope or new sessions
+/// send the lock again with the union (docs/contract.md section 3).
 fn join(work: &mut Work<'_>, account: &mut Account, rule: &Rule, hit: &mut Hit) {
     let addition = addition(work, rule, hit);
     let now = work.now;

@@ -246,7 +246,7 @@ fn first_seen(
         place.group,
         place.resident,
         |seen| {
-            // After a database update, new means new in the previous one too (RULES.md 8).
+            // After a database update, new means new in the previous one too (docs/rules.md 8).
             let day = event.time.day();
             if let Some(before) = moved_on_the_map
                 && before != value
@@ -434,7 +434,7 @@ fn keyed(key: &[u8; 16], domain: u8, bytes: &[u8]) -> StateKey {
 
 /// Whether nothing that a rule's state holds can matter any more, by broker time `now`:
 /// what a late event could still complete would be older than `act_within`, and so do
-/// nothing (RULES.md 4).
+/// nothing (docs/rules.md 4).
 pub fn is_spent(
     rule: &Rule,
     state: &super::account::RuleState,

@@ -1,5 +1,5 @@
 //! Who is told, and how often: recipients, the seven days after a change of address, and
-//! the caps per account (DESIGN.md, the owner's mail).
+//! the caps per account (ARCHITECTURE.md, the owner's mail).
 
 use crate::event::{DAY_MS, HOUR_MS, Timestamp};
 

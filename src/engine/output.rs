@@ -47,19 +47,19 @@ impl Outputs {
 /// What happened that only metrics are told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Later than RULES.md 3 allows.
+    /// Later than docs/rules.md 3 allows.
     pub late: u32,
-    /// The same id and time among the entries held (RULES.md 5).
+    /// The same id and time among the entries held (docs/rules.md 5).
     pub duplicate: u32,
-    /// The same id with another time (RULES.md 5).
+    /// The same id with another time (docs/rules.md 5).
     pub id_conflict: u32,
-    /// Without the field a rule groups by (RULES.md 9).
+    /// Without the field a rule groups by (docs/rules.md 9).
     pub unkeyed: u32,
-    /// More than 60 s ahead of the broker's clock (RULES.md 2).
+    /// More than 60 s ahead of the broker's clock (docs/rules.md 2).
     pub future: u32,
-    /// `first_seen: country` did not apply: no country is known for the address (RULES.md 8).
+    /// `first_seen: country` did not apply: no country is known for the address (docs/rules.md 8).
     pub country_unknown: u32,
-    /// An entry was dropped because a window was full (RULES.md 15).
+    /// An entry was dropped because a window was full (docs/rules.md 15).
     pub window_full: u32,
     /// Answers and operators' requests by what became of them.
     pub answers_applied: u32,
@@ -68,7 +68,7 @@ pub struct Counts {
     /// Mails that were not sent: no address is known, or the account's cap is reached.
     pub mail_no_address: u32,
     pub mail_capped: u32,
-    /// Accounts that had learned nothing, dropped for want of memory (RULES.md 15).
+    /// Accounts that had learned nothing, dropped for want of memory (docs/rules.md 15).
     pub evicted: u32,
     /// What country look-ups of addresses said.
     pub geo_found: u32,
@@ -114,7 +114,7 @@ impl CommandKind {
     }
 }
 
-/// How much of an account a lock covers (CONTRACT.md section 3). `All` is the wider.
+/// How much of an account a lock covers (docs/contract.md section 3). `All` is the wider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     Unfamiliar,
@@ -156,7 +156,7 @@ pub struct Command {
     pub source: Source,
 }
 
-/// What became of a hit: the first that applies (CONTRACT.md section 4).
+/// What became of a hit: the first that applies (docs/contract.md section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
     Excepted,
@@ -316,7 +316,7 @@ pub struct CaseView {
     pub until: Option<Timestamp>,
 }
 
-/// Who a mail goes to, which decides what its links may do (DESIGN.md, the owner's mail).
+/// Who a mail goes to, which decides what its links may do (ARCHITECTURE.md, the owner's mail).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum RecipientPart {

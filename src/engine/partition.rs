@@ -223,7 +223,7 @@ impl Partition {
     }
 
     /// Drops what can never matter again, and, where too many accounts have learned
-    /// nothing, the longest untouched of those (RULES.md 15).
+    /// nothing, the longest untouched of those (docs/rules.md 15).
     fn sweep(&mut self, engine: &Engine, now: Timestamp, out: &mut Outputs) {
         let settings = engine.settings();
         let mut spent = Vec::new();

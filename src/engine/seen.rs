@@ -1,4 +1,4 @@
-//! Values never seen before: `first_seen` (RULES.md 8).
+//! Values never seen before: `first_seen` (docs/rules.md 8).
 
 use crate::event::{DAY_MS, Timestamp};
 use crate::rules::Learn;

@@ -1,4 +1,4 @@
-//! Runs of events in event time: `streak` (RULES.md 7).
+//! Runs of events in event time: `streak` (docs/rules.md 7).
 //!
 //! Failures and the events that end a run are kept in one sorted list, so that what
 //! arrives late stands where it belongs: a success that came between two failures parts
@@ -12,12 +12,12 @@ use super::window::{Observed, WindowHit, admits, capacity, insert};
 pub struct StreakSpec {
     pub at_least: u32,
     pub max_gap_ms: i64,
-    /// How late an event may come (L of RULES.md 3, with the gap as the window).
+    /// How late an event may come (L of docs/rules.md 3, with the gap as the window).
     pub lateness_ms: i64,
 }
 
 /// Takes one event that lengthens a run. A hit uses up everything but the newest end of a
-/// run (RULES.md 10).
+/// run (docs/rules.md 10).
 pub fn lengthen(
     marks: &mut Vec<Entry>,
     entry: Entry,

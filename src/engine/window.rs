@@ -1,7 +1,7 @@
 //! Sliding windows over event time: `count` and `distinct`.
 //!
 //! Entries are kept sorted by event time, so an event that arrives late is put in its
-//! place, and every window that contains it is looked at (RULES.md 1, 3, 5, 6). The result
+//! place, and every window that contains it is looked at (docs/rules.md 1, 3, 5, 6). The result
 //! does not depend on the order of arrival within the allowed lateness; a property test
 //! compares it with a model that looks at all windows of all events.
 
@@ -15,7 +15,7 @@ pub struct WindowSpec {
     pub distinct: bool,
     pub at_least: u32,
     pub within_ms: i64,
-    /// How late an event may come (L of RULES.md 3).
+    /// How late an event may come (L of docs/rules.md 3).
     pub lateness_ms: i64,
 }
 
@@ -38,18 +38,18 @@ pub enum Observed {
     Hit(WindowHit),
 }
 
-/// L of RULES.md 3.
+/// L of docs/rules.md 3.
 pub fn lateness_ms(max_lateness_ms: i64, within_ms: i64) -> i64 {
     max_lateness_ms.min(within_ms.saturating_mul(3))
 }
 
-/// Entries that one rule may hold of one account (RULES.md 15).
+/// Entries that one rule may hold of one account (docs/rules.md 15).
 pub fn capacity(at_least: u32) -> usize {
     8 * at_least as usize
 }
 
-/// Whether `entry` is new to `entries`: not the same id and time (RULES.md 5), and not later
-/// than `lateness_ms` behind the newest (RULES.md 3). Counts what it refuses.
+/// Whether `entry` is new to `entries`: not the same id and time (docs/rules.md 5), and not later
+/// than `lateness_ms` behind the newest (docs/rules.md 3). Counts what it refuses.
 pub fn admits(entries: &[Entry], entry: &Entry, lateness_ms: i64, counts: &mut Counts) -> bool {
     let same_id = entries.iter().filter(|held| held.id == entry.id);
     let mut conflict = false;
@@ -83,7 +83,7 @@ pub fn insert(entries: &mut Vec<Entry>, entry: Entry) -> usize {
     at
 }
 
-/// Takes one event into the window. A hit uses up everything that was held (RULES.md 10).
+/// Takes one event into the window. A hit uses up everything that was held (docs/rules.md 10).
 pub fn observe(
     entries: &mut Vec<Entry>,
     entry: Entry,
@@ -159,7 +159,7 @@ fn newest_of_each(window: &[Entry]) -> Vec<Entry> {
 
 /// Drops what cannot matter around entry `at`: an entry whose neighbours of the same value
 /// are at most `within` apart stands in no window that neither of them stands in
-/// (RULES.md 6). True where that was entry `at` itself.
+/// (docs/rules.md 6). True where that was entry `at` itself.
 fn thin(entries: &mut Vec<Entry>, at: usize, within_ms: i64) -> bool {
     let value = entries[at].value;
     let same: Vec<usize> = (0..entries.len())

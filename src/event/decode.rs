@@ -2,7 +2,7 @@
 //!
 //! One strict pass of sonic-rs over the bytes; fields that no rule looks at are skipped
 //! without being built. An optional field that is invalid is dropped and named, and the
-//! event kept: a junk address must not hide a failure (CONTRACT.md section 2).
+//! event kept: a junk address must not hide a failure (docs/contract.md section 2).
 
 mod raw;
 

@@ -2,7 +2,7 @@
 //!
 //! Anyone may be able to write to `auth.events`, so answers and operators' requests carry
 //! an HMAC-SHA256 over every field that matters, each with its length before it
-//! (CONTRACT.md section 2). A timer carries none: it acts only when the account's own
+//! (docs/contract.md section 2). A timer carries none: it acts only when the account's own
 //! state says that it is due.
 
 use hmac::{Hmac, KeyInit, Mac};

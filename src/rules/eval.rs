@@ -1,6 +1,6 @@
 //! Tests of one event's fields.
 //!
-//! A test on an absent field is false, save `exists: false` and `not` (RULES.md 9).
+//! A test on an absent field is false, save `exists: false` and `not` (docs/rules.md 9).
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -49,7 +49,7 @@ pub enum Scalar {
 /// An event together with what its address tells, looked up at most once.
 pub struct Enriched<'e> {
     pub event: &'e Event<'e>,
-    /// Event time after RULES.md 2.
+    /// Event time after docs/rules.md 2.
     pub time: Timestamp,
     pub facts: &'e Facts,
     country: OnceCell<CountryLookup>,
@@ -86,7 +86,7 @@ impl<'e> Enriched<'e> {
             })
     }
 
-    /// A real country, or nothing (RULES.md 8).
+    /// A real country, or nothing (docs/rules.md 8).
     pub fn country(&self) -> Option<Country> {
         self.country_lookup().country()
     }

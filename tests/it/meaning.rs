@@ -1,4 +1,4 @@
-//! What rules mean, exactly: a test for each number of RULES.md that holds so far.
+//! What rules mean, exactly: a test for each number of docs/rules.md that holds so far.
 
 mod cases;
 mod control;

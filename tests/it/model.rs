@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::support::story::*;
 
 const WITHIN: i64 = 60 * SECOND;
-/// L of RULES.md 3 for that window.
+/// L of docs/rules.md 3 for that window.
 const LATENESS: i64 = 3 * WITHIN;
 
 /// One event of a history.
@@ -222,7 +222,7 @@ proptest! {
     }
 
     /// The same events, each at most L late, lock or do not lock however
-    /// they are ordered (RULES.md 3).
+    /// they are ordered (docs/rules.md 3).
     #[test]
     fn rules_3_order_within_the_allowed_lateness_changes_no_lock(
         history in prop::collection::vec(told(LATENESS), 1..50),

@@ -1,11 +1,11 @@
-//! What names a rule's state (RULES.md 14).
+//! What names a rule's state (docs/rules.md 14).
 
 use sha2::{Digest, Sha256};
 
 use crate::document::{Node, Value};
 use crate::rules::{By, RuleKey};
 
-/// RULES.md 14: hash(id, kind, of, by, when, broken_by).
+/// docs/rules.md 14: hash(id, kind, of, by, when, broken_by).
 pub(super) fn of(id: &str, by: By, when: &Node, detect: &Node) -> RuleKey {
     let mut hash = Sha256::new();
     let mut part = |text: &str| {

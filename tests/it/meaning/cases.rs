@@ -1,4 +1,4 @@
-//! Cases, cooldown, the cut (RULES.md 10; CONTRACT.md section 3), and the owner's answers.
+//! Cases, cooldown, the cut (docs/rules.md 10; docs/contract.md section 3), and the owner's answers.
 
 use doorward::engine::output::{CaseState, RecipientPart, Scope};
 use doorward::event::Timestamp;

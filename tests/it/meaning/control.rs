@@ -1,5 +1,5 @@
 //! Who may change a case: answers with their MAC, operators, the pipeline, timers
-//! (RULES.md 11), and who is mailed about it.
+//! (docs/rules.md 11), and who is mailed about it.
 
 use doorward::engine::output::{CaseState, Scope};
 use doorward::event::Timestamp;

@@ -1,4 +1,4 @@
-//! `first_seen` (RULES.md 8).
+//! `first_seen` (docs/rules.md 8).
 
 use serde_json::json;
 

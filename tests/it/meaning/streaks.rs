@@ -1,4 +1,4 @@
-//! `streak` (RULES.md 3, 7).
+//! `streak` (docs/rules.md 3, 7).
 
 use serde_json::json;
 

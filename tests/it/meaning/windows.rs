@@ -1,4 +1,4 @@
-//! `count` and `distinct` (RULES.md 1, 3, 5, 6).
+//! `count` and `distinct` (docs/rules.md 1, 3, 5, 6).
 
 use serde_json::json;
 
