@@ -110,6 +110,10 @@ impl Partition {
                 account.touched_min = minutes(now);
             }
             if account.rest.is_none() {
+                // Nothing came of it: no place, no record, nothing for a sweep to find.
+                if !account.has_learned() {
+                    entry.remove();
+                }
                 return;
             }
             account.tidy(now);

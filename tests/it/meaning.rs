@@ -301,3 +301,16 @@ fn rules_15_the_youngest_of_the_accounts_without_knowledge_stay() {
     let said = story.failed_login(last + 9 * SECOND, "made-up-999", "192.0.2.9");
     assert!(said.acted());
 }
+
+#[test]
+fn an_event_that_leaves_nothing_to_remember_leaves_no_account() {
+    let mut story = Story::new();
+    story.login(0, "a", "10.0.0.1");
+    story.event(
+        1,
+        json!({ "type": "password_reset", "outcome": "requested", "account": "b", "ip": NORWAY }),
+    );
+    assert_eq!(story.partition.accounts(), 0);
+    story.login(2, "c", NORWAY);
+    assert_eq!(story.partition.accounts(), 1);
+}
