@@ -1,15 +1,19 @@
 //! Reads topics to their end and on, as any consumer outside doorward would: without a
 //! group, from where they stood when the reading began, committed records only.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::event::Timestamp;
+
+/// How long the brokers may take to answer at the start, and the time between two questions.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A consumer that is assigned every partition of its topics.
 pub struct Tail {
@@ -42,11 +46,9 @@ impl Tail {
             .set("queued.max.messages.kbytes", "16384")
             .create()
             .context("no consumer for the demo's observer")?;
-        let wait = Duration::from_secs(10);
         let mut assignment = TopicPartitionList::new();
         for topic in topics {
-            let metadata = consumer
-                .fetch_metadata(Some(topic), wait)
+            let metadata = patiently(|wait| consumer.fetch_metadata(Some(topic), wait))
                 .with_context(|| format!("the topic {topic} cannot be looked up"))?;
             let partitions = metadata
                 .topics()
@@ -54,8 +56,8 @@ impl Tail {
                 .map_or(&[][..], |t| t.partitions());
             anyhow::ensure!(!partitions.is_empty(), "the topic {topic} does not exist");
             for partition in partitions {
-                let (_, end) = consumer
-                    .fetch_watermarks(topic, partition.id(), wait)
+                let ask = |wait| consumer.fetch_watermarks(topic, partition.id(), wait);
+                let (_, end) = patiently(ask)
                     .with_context(|| format!("the end of the topic {topic} cannot be read"))?;
                 assignment
                     .add_partition_offset(topic, partition.id(), Offset::Offset(end))
@@ -85,6 +87,17 @@ impl Tail {
                 Ok(None)
             }
             Some(Err(error)) => Err(error).context("the topics can no longer be read"),
+        }
+    }
+}
+
+/// Asks until there is an answer: a topic that was created a moment ago has no leader yet.
+fn patiently<T>(mut ask: impl FnMut(Duration) -> KafkaResult<T>) -> KafkaResult<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask(deadline.saturating_duration_since(Instant::now())) {
+            Err(_) if Instant::now() + PAUSE < deadline => std::thread::sleep(PAUSE),
+            answer => return answer,
         }
     }
 }
