@@ -2,7 +2,7 @@
 //! says of the account. They apply in log order, never late (docs/rules.md 11).
 
 use crate::event::wire::Signed;
-use crate::event::{Event, KnownType, MINUTE_MS, Timestamp};
+use crate::event::{Control, Event, KnownType, MINUTE_MS, Timestamp};
 
 use super::account::{Account, EmailChange};
 use super::case::{Case, MAX_PLACES};
@@ -71,13 +71,19 @@ fn is_genuine(work: &Work<'_>) -> bool {
     }
 }
 
-fn case_response(work: &mut Work<'_>, account: &mut Account) -> bool {
-    if !is_genuine(work) {
+/// What a genuine answer or request says; a forged one is counted.
+fn genuine<'e>(work: &mut Work<'_>, event: &'e Event<'_>) -> Option<&'e Control<'e>> {
+    if is_genuine(work) {
+        event.control.as_deref()
+    } else {
         work.out.counts.answers_forged += 1;
-        return false;
+        None
     }
+}
+
+fn case_response(work: &mut Work<'_>, account: &mut Account) -> bool {
     let event = work.event.event;
-    let Some(control) = &event.control else {
+    let Some(control) = genuine(work, event) else {
         return false;
     };
     let named = event.case.as_deref().unwrap_or("");
@@ -288,12 +294,8 @@ fn close(work: &mut Work<'_>, account: &mut Account, state: CaseState, reason: &
 }
 
 fn operator_request(work: &mut Work<'_>, account: &mut Account) -> bool {
-    if !is_genuine(work) {
-        work.out.counts.answers_forged += 1;
-        return false;
-    }
     let event = work.event.event;
-    let Some(control) = &event.control else {
+    let Some(control) = genuine(work, event) else {
         return false;
     };
     let request = control.verb.as_deref().unwrap_or("");
