@@ -9,16 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientContext;
-use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
-use tracing::debug;
 
 use crate::config;
 use crate::event::Timestamp;
-use crate::ingest::client::common;
+use crate::ingest::client::{Quiet, common};
 
 /// This machine's clock. Only the edges read it; in the core the broker's decides.
 pub fn wall_clock() -> Timestamp {
@@ -27,22 +25,6 @@ pub fn wall_clock() -> Timestamp {
         .unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
-
-/// The context of clients that need none of their own: it keeps librdkafka's remarks out
-/// of the log, since each caller says once what it cannot do.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, error: KafkaError, reason: &str) {
-        // The end of a partition comes as an error, and is none.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
-            debug!(%error, reason, "librdkafka");
-        }
-    }
-}
-
-impl ConsumerContext for Quiet {}
 
 /// One record to write.
 #[derive(Clone, Copy, Debug)]

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext};
 
 use crate::config::Kafka;
@@ -117,14 +119,18 @@ pub fn transactional_id(kafka: &Kafka, shard: usize) -> String {
     format!("{}-{}-{shard}", kafka.group, kafka.instance)
 }
 
-/// A client that has nothing to say beyond its log lines.
+/// The context of clients that need none of their own: it keeps librdkafka's remarks out
+/// of the log, since each caller says once what it cannot do.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quiet;
 
 impl ClientContext for Quiet {
-    fn error(&self, _: rdkafka::error::KafkaError, _: &str) {
-        // librdkafka logs the same by itself.
+    fn error(&self, error: KafkaError, reason: &str) {
+        // The end of a partition comes as an error, and is none.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::debug!(%error, reason, "librdkafka");
+        }
     }
 }
 
-impl rdkafka::consumer::ConsumerContext for Quiet {}
+impl ConsumerContext for Quiet {}

@@ -24,8 +24,9 @@ use super::queue::Place;
 use crate::config;
 use crate::event::Timestamp;
 use crate::follow::{FollowError, Follower};
+use crate::ingest::client::Quiet;
 use crate::ingest::client::common;
-use crate::publish::{Quiet, wall_clock};
+use crate::publish::wall_clock;
 use crate::record::MailRecord;
 
 /// Mails of which is remembered that they are done, 16 bytes each; the oldest are forgotten
