@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use doorward::admin::Readiness;
+use doorward::clock::SystemClock;
 use doorward::config::{GeoIp, Kafka, Topics};
 use doorward::document::Diagnostics;
 use doorward::engine::{Engine, Settings};
@@ -31,7 +32,6 @@ use doorward::log::{
 };
 use doorward::metrics::Metrics;
 use doorward::rules::RuleSet;
-use doorward::shard::clock::SystemClock;
 use doorward::shard::control::{Pulse, Stop};
 use doorward::shard::{Parts, Shard};
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};

@@ -13,6 +13,7 @@ pub mod record;
 pub mod replay;
 pub mod rules;
 
+pub mod clock;
 pub mod deliver;
 pub mod ingest;
 pub mod log;

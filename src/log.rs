@@ -4,6 +4,7 @@
 //! implement it on librdkafka; [`crate::sim`] implements it in memory, so that the same
 //! shard code runs single-threaded and deterministic under test.
 
+pub mod client;
 mod kafka;
 
 use std::time::Duration;

@@ -7,7 +7,6 @@
 //! [`Log`] alone and knows no Kafka.
 
 mod batch;
-pub mod clock;
 pub mod control;
 mod core;
 mod output;
@@ -23,9 +22,9 @@ use crate::metrics::Metrics;
 use crate::record::Provenance;
 
 use self::batch::Flight;
-use self::clock::Clock;
 use self::control::{Pulse, Ready, Stop};
 use self::core::Core;
+use crate::clock::Clock;
 
 /// Longest wait of one turn: how late a rebalance, a timer or the end is noticed.
 const TURN: Duration = Duration::from_millis(100);

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 
 use super::Wake;
 use crate::admin::Readiness;
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::engine::{Engine, Settings};
 use crate::enrich::Facts;
@@ -17,7 +18,6 @@ use crate::log::{KafkaLog, LogError};
 use crate::metrics::Metrics;
 use crate::record::Provenance;
 use crate::rules::RuleSet;
-use crate::shard::clock::SystemClock;
 use crate::shard::control::{Pulse, Stop};
 use crate::shard::{Parts, Shard, ShardError};
 
