@@ -10,7 +10,7 @@ mod batch;
 pub mod clock;
 pub mod control;
 mod core;
-mod output;
+pub mod output;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

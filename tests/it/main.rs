@@ -24,6 +24,7 @@ mod kafka;
 mod mail;
 mod meaning;
 mod model;
+mod oracle;
 mod owner;
 mod replay;
 mod services;

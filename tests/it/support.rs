@@ -9,6 +9,8 @@
 pub mod doorward;
 #[path = "support/kafka.rs"]
 pub mod kafka;
+#[path = "support/oracle.rs"]
+pub mod oracle;
 #[path = "support/process.rs"]
 pub mod process;
 #[path = "support/smtp.rs"]
