@@ -18,6 +18,7 @@ mod demo;
 mod deploy;
 mod document;
 mod facts;
+mod failures;
 mod gallery;
 mod generate;
 mod kafka;
