@@ -389,13 +389,17 @@ impl Cluster {
         self.brokers[at].process = None;
     }
 
-    /// Starts a stopped broker again on its own files and port, and waits until the whole
-    /// cluster is up.
-    pub fn restart_broker(&mut self, at: usize) {
+    /// Starts every stopped broker again on its own files and port, and waits until the
+    /// whole cluster is up.
+    pub fn restart_brokers(&mut self) {
         let lib = self.lib.clone();
-        self.brokers[at].start(&lib);
+        for broker in &mut self.brokers {
+            if broker.process.is_none() {
+                broker.start(&lib);
+            }
+        }
         self.wait_until_ready()
-            .unwrap_or_else(|why| panic!("broker {at} did not come back: {why}"));
+            .unwrap_or_else(|why| panic!("a broker did not come back: {why}"));
     }
 }
 

@@ -140,6 +140,12 @@ impl Scene {
         }
     }
 
+    /// What each instance holds.
+    pub fn memory_kib(&self) -> Vec<u64> {
+        let held = self.instances.iter().map(Doorward::resident_kib);
+        held.map(|held| held.expect("a running process")).collect()
+    }
+
     /// The topic that plays `role`.
     pub fn topic(&self, role: &str) -> String {
         self.instances[0].topic(role)

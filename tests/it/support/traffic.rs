@@ -22,7 +22,7 @@ const RATE: f64 = 200.0;
 /// An attack takes a minute or so of event time; a test has less of its own.
 const FASTER: i64 = 8;
 /// Between two attacks.
-const ATTACK_EVERY: Duration = Duration::from_millis(250);
+const ATTACK_EVERY: Duration = Duration::from_millis(100);
 const ACCOUNTS: u32 = 20_000;
 /// How far back the first event is, so that sped-up events never lie ahead of the broker.
 const HEAD_START: Duration = Duration::from_secs(12 * 60 * 60);
