@@ -250,7 +250,7 @@ fn run_shard(cluster: &Cluster, topics: &Topics, count: usize) -> usize {
         act_within_ms: 86_400_000,
         link_valid_ms: 86_400_000,
         partitions: PARTITIONS as u32,
-        max_unlearned: Settings::MAX_UNLEARNED,
+        max_forgettable_bytes: Settings::MAX_FORGETTABLE_BYTES,
         state_key: [7; 16],
         answer_keys: None,
     };

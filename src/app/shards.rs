@@ -82,7 +82,9 @@ impl Context {
             act_within_ms: ms(config.engine.act_within),
             link_valid_ms: ms(config.web.link_valid),
             partitions: self.partitions,
-            max_unlearned: Settings::MAX_UNLEARNED,
+            // The same wherever a partition is kept: an instance that must take over all of
+            // them stays within the setting too.
+            max_forgettable_bytes: config.engine.memory_bytes / self.partitions.max(1) as usize,
             state_key: config.keys.state,
             answer_keys: Some(mac_keys(&config.keys.answer)),
         };

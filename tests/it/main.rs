@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+mod bounded;
 mod check;
 mod config;
 mod decode;
