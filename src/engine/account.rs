@@ -13,7 +13,9 @@ use crate::rules::RuleKey;
 
 use super::StateKey;
 use super::case::Case;
+use super::ended::Ended;
 use super::output::Evidence;
+use super::recovery::{Recoveries, Recovery};
 
 /// Windows and runs kept within one account for people who share it (docs/rules.md 9).
 pub const MAX_GROUPS: usize = 64;
@@ -58,6 +60,10 @@ pub struct Rest {
     /// Broker times of the mails of the last 48 h.
     #[n(4)]
     pub mails: Vec<Timestamp>,
+    #[n(5)]
+    pub recoveries: Option<Box<Recoveries>>,
+    #[n(6)]
+    pub ended: Option<Box<Ended>>,
 }
 
 /// The address changed: links go to the previous one for a while.
@@ -201,6 +207,11 @@ impl Account {
         self.rest.as_ref()?.case.as_deref()
     }
 
+    /// The account's recovery: the one that is held, or the last one.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.rest.as_ref()?.recoveries.as_ref()?.current.as_deref()
+    }
+
     /// The state of a rule, made where there is none. `None` where the account already has
     /// as many groups as it may keep.
     pub fn rule_mut(&mut self, key: RuleKey, group: Option<&str>) -> Option<&mut RuleState> {
@@ -238,20 +249,25 @@ impl Account {
             .find(|state| state.key == key && state.group.as_deref() == group)
     }
 
-    /// Whether the account knows a place, or has a case: such an account is never dropped
-    /// for want of memory (docs/rules.md 15).
+    /// Whether the account knows a place, or has or had a case or a recovery: such an
+    /// account is never dropped for want of memory (docs/rules.md 15).
     pub fn has_learned(&self) -> bool {
         self.learned > 0
             || self.inline[0].country != [0; 2]
             || self.rest.as_ref().is_some_and(|rest| {
-                rest.case.is_some() || rest.rules.iter().any(|state| state.seen.is_some())
+                rest.case.is_some()
+                    || rest.recoveries.is_some()
+                    || rest.ended.is_some()
+                    || rest.rules.iter().any(|state| state.seen.is_some())
             })
     }
 
-    /// Throws away what is empty, so that a quiet account costs its 40 bytes again.
-    pub fn tidy(&mut self, now: Timestamp) {
+    /// Throws away what is empty, so that a quiet account costs its 40 bytes again. `true`
+    /// where the durable record must be written for it.
+    pub fn tidy(&mut self, now: Timestamp) -> bool {
+        let retired = self.retire(now);
         let Some(rest) = self.rest.as_mut() else {
-            return;
+            return retired;
         };
         rest.mails
             .retain(|sent| now.since_ms(*sent) < super::mailing::LONG_MS);
@@ -262,13 +278,13 @@ impl Account {
         {
             rest.email_change = None;
         }
-        if rest.case.as_ref().is_some_and(|case| case.is_over(now)) {
-            rest.case = None;
-        }
+        rest.recoveries.take_if(|recoveries| recoveries.tidy(now));
+        rest.ended.take_if(|ended| ended.cases.is_empty());
         rest.rules.retain(|state| !state.is_empty());
         if **rest == Rest::default() {
             self.rest = None;
         }
+        retired
     }
 
     /// Bytes on the heap, beside the 40 in the map.
@@ -289,6 +305,10 @@ impl Rest {
                 .mails
                 .first()
                 .is_some_and(|sent| now.since_ms(*sent) >= super::mailing::LONG_MS)
+            || self
+                .recoveries
+                .as_ref()
+                .is_some_and(|recoveries| recoveries.has_expired(now))
     }
 
     fn heap_bytes(&self) -> usize {
@@ -304,11 +324,7 @@ impl Rest {
                 entries
                     + state.entries.capacity() * size_of::<Entry>()
                     + state.group.as_ref().map_or(0, |group| group.len())
-                    + state.contact.as_ref().map_or(0, |contact| {
-                        size_of::<Contact>()
-                            + contact.email.as_ref().map_or(0, |email| email.len())
-                            + contact.owners.iter().map(|o| o.len() + 16).sum::<usize>()
-                    })
+                    + state.contact.as_ref().map_or(0, |c| c.heap_bytes())
                     + state.seen.as_ref().map_or(0, |seen| {
                         size_of::<Seen>()
                             + seen.known.capacity() * size_of::<KnownValue>()
@@ -320,6 +336,8 @@ impl Rest {
             + self.rules.capacity() * size_of::<RuleState>()
             + self.mails.capacity() * size_of::<Timestamp>()
             + self.case.as_ref().map_or(0, |case| case.heap_bytes())
+            + self.recoveries.as_ref().map_or(0, |held| held.heap_bytes())
+            + self.ended.as_ref().map_or(0, |ended| ended.heap_bytes())
     }
 }
 
@@ -340,6 +358,12 @@ impl RuleState {
 }
 
 impl Contact {
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<Contact>()
+            + self.email.as_ref().map_or(0, |email| email.len())
+            + self.owners.iter().map(|o| o.len() + 16).sum::<usize>()
+    }
+
     /// Field by field the newer one, and the older one's where that has none.
     pub fn merged_with(self, other: Contact) -> Contact {
         let (newer, older) = if other.time > self.time {

@@ -185,6 +185,7 @@ mod tests {
                 time: "2026-11-22T06:04:00Z".into(),
                 evidence: vec![],
                 device: None,
+                until: None,
                 not_before: None,
             },
             queued: Timestamp(0),

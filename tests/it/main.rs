@@ -25,6 +25,7 @@ mod mail;
 mod meaning;
 mod model;
 mod owner;
+mod recoveries;
 mod replay;
 mod services;
 mod shard;
