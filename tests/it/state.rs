@@ -1,5 +1,7 @@
 //! What an account's durable record holds, and that yesterday's bytes are read today.
 
+mod recovery;
+
 use doorward::engine::output::Outputs;
 use doorward::engine::{Partition, StateError};
 use doorward::event::decode::Dropped;
