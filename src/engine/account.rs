@@ -50,6 +50,7 @@ pub struct Inline {
 #[cbor(map)]
 pub struct Rest {
     #[n(0)]
+    #[cbor(decode_with = "super::codec::list")]
     pub rules: Vec<RuleState>,
     #[n(1)]
     pub case: Option<Box<Case>>,
@@ -60,6 +61,7 @@ pub struct Rest {
     pub email_change: Option<EmailChange>,
     /// Broker times of the mails of the last 48 h.
     #[n(4)]
+    #[cbor(decode_with = "super::codec::list")]
     pub mails: Vec<Timestamp>,
     /// Where the account stands among those that may be forgotten.
     #[cbor(skip)]
@@ -91,6 +93,7 @@ pub struct RuleState {
     pub last_acted: Timestamp,
     /// Sorted by event time, then arrival.
     #[n(3)]
+    #[cbor(decode_with = "super::codec::list")]
     pub entries: Vec<Entry>,
     /// The newest evidence that had an address.
     #[n(4)]
@@ -145,6 +148,7 @@ pub struct Contact {
     #[n(3)]
     pub locale: Option<Box<str>>,
     #[n(4)]
+    #[cbor(decode_with = "super::codec::list")]
     pub owners: Vec<Box<str>>,
 }
 
@@ -159,9 +163,11 @@ pub struct Seen {
     #[n(1)]
     pub since: Option<Timestamp>,
     #[n(2)]
+    #[cbor(decode_with = "super::codec::list")]
     pub known: Vec<KnownValue>,
     /// Hits that did nothing (`shadow`, `stale`): known after seven days.
     #[n(3)]
+    #[cbor(decode_with = "super::codec::list")]
     pub pending: Vec<PendingValue>,
 }
 
