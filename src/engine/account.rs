@@ -230,9 +230,8 @@ impl Account {
                 {
                     return None;
                 }
-                if rest.rules.is_empty() {
-                    rest.rules.reserve_exact(1);
-                }
+                // Few rules ever keep something of one account: no room for more.
+                rest.rules.reserve_exact(1);
                 rest.rules.push(RuleState {
                     key,
                     group: group.map(Box::from),

@@ -237,9 +237,10 @@ fn every_kind_of_record_that_an_earlier_version_wrote_is_read_as_it_was_meant() 
         // Written again it is what the same story writes today.
         let again = written.story.engine.encode_state(&partition, written.key);
         assert_eq!(again.as_ref(), Some(&written.record()), "{name}");
-        assert_eq!(
-            partition.forgettable_bytes(),
-            written.story.partition.forgettable_bytes(),
+        // Room that lists grew by is not read back.
+        let (back, before) = (&partition, &written.story.partition);
+        assert!(
+            back.forgettable_bytes() <= before.forgettable_bytes(),
             "{name}"
         );
     }
