@@ -2,6 +2,7 @@
 
 mod damage;
 mod golden;
+mod recovery;
 
 use doorward::engine::output::Outputs;
 use doorward::engine::{Partition, StateError};
