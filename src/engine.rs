@@ -5,7 +5,8 @@
 //! timestamp of the record being handled (docs/rules.md 2).
 //!
 //! [`detect`] asks whether a rule hits, [`decide`] what follows from it, [`control`] what
-//! answers and timers do to a case, [`partition`] where accounts are kept.
+//! answers and timers do to a case, [`recovery`] how a recovery is held, [`timer`] what falls
+//! due, [`partition`] where accounts are kept.
 
 pub mod account;
 mod accounts;
@@ -14,13 +15,16 @@ pub mod codec;
 mod control;
 mod decide;
 mod detect;
+pub mod ended;
 mod ids;
 mod mailing;
 pub mod output;
 mod partition;
+pub mod recovery;
 mod room;
 mod seen;
 pub mod streak;
+pub mod timer;
 pub mod window;
 mod work;
 
@@ -28,7 +32,7 @@ use std::sync::Arc;
 
 use crate::enrich::{CountryLookup, Facts};
 use crate::event::wire::MacKeys;
-use crate::event::{Event, KnownType, MINUTE_MS, Source, Timestamp};
+use crate::event::{Event, KnownType, MINUTE_MS, Outcome, Source, Timestamp};
 use crate::rules::compile::Role;
 use crate::rules::eval::Enriched;
 use crate::rules::{By, RuleSet};
@@ -173,21 +177,26 @@ impl Engine {
         };
         if control == Some(KnownType::AccountDeleted) {
             if let Some(gone) = partition.remove(key) {
-                if let Some(case) = gone.case() {
-                    work.out.dropped_cases.push(case.case_id());
-                }
+                work.out.dropped_cases.extend(gone.case_ids());
                 work.out.changed.push(key);
             }
             return;
         }
-        let creates = matches!(
-            control,
-            None | Some(
-                KnownType::ReportedStolen | KnownType::EmailChanged | KnownType::OperatorRequest
+        let asks_for_recovery =
+            control == Some(KnownType::Recovery) && event.outcome == Some(Outcome::Requested);
+        let creates = asks_for_recovery
+            || matches!(
+                control,
+                None | Some(
+                    KnownType::ReportedStolen
+                        | KnownType::EmailChanged
+                        | KnownType::OperatorRequest
+                )
             )
-        );
-        let mut changed = false;
-        partition.update(key, creates || partition.holds(key), work.now, |account| {
+            || !self.rules.dispatch().candidates(event).is_empty();
+        let create = creates || partition.holds(key);
+        let changed = partition.update(key, create, work.now, |account| {
+            let mut changed = false;
             if let Some(kind) = control {
                 changed |= control::apply(work, kind, account);
             }
@@ -196,6 +205,8 @@ impl Engine {
         });
         if changed {
             work.out.changed.push(key);
+        } else if control == Some(KnownType::TimerDue) {
+            partition.put_off(key, work.now);
         }
     }
 
@@ -214,11 +225,9 @@ impl Engine {
             return;
         };
         let key = ip_key(&self.settings.state_key, ip);
-        let mut changed = false;
-        partition.update(key, true, work.now, |record| {
+        let changed = partition.update(key, true, work.now, |record| {
             record.by_ip = true;
-            changed = self.apply_rules(work, record, true);
-            changed
+            self.apply_rules(work, record, true)
         });
         if changed {
             work.out.changed.push(key);
@@ -288,14 +297,15 @@ impl Engine {
         changed
     }
 
-    /// When the earliest timer of this partition is due, by broker time.
+    /// When the next timer of this partition may be handed out, by broker time.
     pub fn next_deadline(&self, partition: &Partition) -> Option<Timestamp> {
         partition.next_deadline()
     }
 
     /// Timers that are due at `now`, which is a guess by the shard's own clock: they act
     /// only when they are read back from the log (docs/rules.md 11). Each is handed out again
-    /// after a minute while it has not acted.
+    /// after a minute while it has not acted, and one that was read back too early when its
+    /// time has come. Of very many some are handed out, the rest when asked again.
     pub fn due_timers(&self, partition: &mut Partition, now: Timestamp) -> Vec<DueTimer> {
         partition.due_timers(now)
     }
@@ -339,9 +349,21 @@ impl Engine {
         Ok(())
     }
 
+    /// The key of an account in `doorward.state`.
+    pub fn state_key(&self, account: &str) -> StateKey {
+        account_key(&self.settings.state_key, account)
+    }
+
     /// The account's current case, for tests and tools.
     pub fn case_of(&self, partition: &Partition, account: &str) -> Option<CaseId> {
-        let key = account_key(&self.settings.state_key, account);
+        let key = self.state_key(account);
         partition.get(key)?.case().map(case::Case::case_id)
+    }
+
+    /// The account's recovery, the one that is held or the last one, for tests and tools.
+    pub fn recovery_of(&self, partition: &Partition, account: &str) -> Option<CaseId> {
+        let key = self.state_key(account);
+        let recovery = partition.get(key)?.recovery()?;
+        Some(recovery.case_id())
     }
 }

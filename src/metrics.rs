@@ -118,6 +118,8 @@ metrics! {
     accounts_evicted_total: IntCounter [];
     /// Answers and operators' requests read back from the log, by what became of them.
     answers_total: IntCounterVec ["result"];
+    /// Account recoveries that were stopped a second time in a row, and wait for an operator.
+    recoveries_disputed_total: IntCounter [];
     /// Decisions, by rule and effect.
     decisions_total: IntCounterVec ["rule", "effect"];
     /// Commands to the login pipeline, by command.

@@ -13,7 +13,9 @@ use crate::rules::RuleKey;
 
 use super::StateKey;
 use super::case::Case;
+use super::ended::Ended;
 use super::output::Evidence;
+use super::recovery::{Recoveries, Recovery};
 use super::room::Slot;
 
 /// Windows and runs kept within one account for people who share it (docs/rules.md 9).
@@ -50,6 +52,7 @@ pub struct Inline {
 #[cbor(map)]
 pub struct Rest {
     #[n(0)]
+    #[cbor(decode_with = "super::codec::list")]
     pub rules: Vec<RuleState>,
     #[n(1)]
     pub case: Option<Box<Case>>,
@@ -60,7 +63,12 @@ pub struct Rest {
     pub email_change: Option<EmailChange>,
     /// Broker times of the mails of the last 48 h.
     #[n(4)]
+    #[cbor(decode_with = "super::codec::list")]
     pub mails: Vec<Timestamp>,
+    #[n(5)]
+    pub recoveries: Option<Box<Recoveries>>,
+    #[n(6)]
+    pub ended: Option<Box<Ended>>,
     /// Where the account stands among those that may be forgotten.
     #[cbor(skip)]
     pub slot: Slot,
@@ -91,6 +99,7 @@ pub struct RuleState {
     pub last_acted: Timestamp,
     /// Sorted by event time, then arrival.
     #[n(3)]
+    #[cbor(decode_with = "super::codec::list")]
     pub entries: Vec<Entry>,
     /// The newest evidence that had an address.
     #[n(4)]
@@ -145,6 +154,7 @@ pub struct Contact {
     #[n(3)]
     pub locale: Option<Box<str>>,
     #[n(4)]
+    #[cbor(decode_with = "super::codec::list")]
     pub owners: Vec<Box<str>>,
 }
 
@@ -159,9 +169,11 @@ pub struct Seen {
     #[n(1)]
     pub since: Option<Timestamp>,
     #[n(2)]
+    #[cbor(decode_with = "super::codec::list")]
     pub known: Vec<KnownValue>,
     /// Hits that did nothing (`shadow`, `stale`): known after seven days.
     #[n(3)]
+    #[cbor(decode_with = "super::codec::list")]
     pub pending: Vec<PendingValue>,
 }
 
@@ -208,6 +220,11 @@ impl Account {
         self.rest.as_ref()?.case.as_deref()
     }
 
+    /// The account's recovery: the one that is held, or the last one.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.rest.as_ref()?.recoveries.as_ref()?.current.as_deref()
+    }
+
     /// The state of a rule, made where there is none. `None` where the account already has
     /// as many groups as it may keep.
     pub fn rule_mut(&mut self, key: RuleKey, group: Option<&str>) -> Option<&mut RuleState> {
@@ -224,9 +241,8 @@ impl Account {
                 {
                     return None;
                 }
-                if rest.rules.is_empty() {
-                    rest.rules.reserve_exact(1);
-                }
+                // Few rules ever keep something of one account: no room for more.
+                rest.rules.reserve_exact(1);
                 rest.rules.push(RuleState {
                     key,
                     group: group.map(Box::from),
@@ -299,10 +315,12 @@ impl Account {
         }
     }
 
-    /// Throws away what is empty, so that a quiet account costs its 40 bytes again.
-    pub fn tidy(&mut self, now: Timestamp) {
+    /// Throws away what is empty, so that a quiet account costs its 40 bytes again. `true`
+    /// where the durable record must be written for it.
+    pub fn tidy(&mut self, now: Timestamp) -> bool {
+        let retired = self.retire(now);
         let Some(rest) = self.rest.as_mut() else {
-            return;
+            return retired;
         };
         rest.mails
             .retain(|sent| now.since_ms(*sent) < super::mailing::LONG_MS);
@@ -313,13 +331,13 @@ impl Account {
         {
             rest.email_change = None;
         }
-        if rest.case.as_ref().is_some_and(|case| case.is_over(now)) {
-            rest.case = None;
-        }
+        rest.recoveries.take_if(|recoveries| recoveries.tidy(now));
+        rest.ended.take_if(|ended| ended.cases.is_empty());
         rest.rules.retain(|state| !state.is_empty());
         if **rest == Rest::default() {
             self.rest = None;
         }
+        retired
     }
 
     /// Bytes on the heap, beside the 40 in the map.
@@ -362,6 +380,10 @@ impl Rest {
                 .mails
                 .first()
                 .is_some_and(|sent| now.since_ms(*sent) >= super::mailing::LONG_MS)
+            || self
+                .recoveries
+                .as_ref()
+                .is_some_and(|recoveries| recoveries.has_expired(now))
     }
 
     /// Whether there is more in it than rules' windows and places: it is never dropped for
@@ -373,9 +395,16 @@ impl Rest {
             cut,
             email_change,
             mails,
+            recoveries,
+            ended,
             slot: _,
         } = self;
-        case.is_some() || cut.0 != 0 || email_change.is_some() || !mails.is_empty()
+        case.is_some()
+            || cut.0 != 0
+            || email_change.is_some()
+            || !mails.is_empty()
+            || recoveries.is_some()
+            || ended.is_some()
     }
 
     fn heap_bytes(&self) -> usize {
@@ -384,6 +413,8 @@ impl Rest {
             + list_bytes(&self.rules)
             + list_bytes(&self.mails)
             + self.case.as_ref().map_or(0, |case| case.heap_bytes())
+            + self.recoveries.as_ref().map_or(0, |held| held.heap_bytes())
+            + self.ended.as_ref().map_or(0, |ended| ended.heap_bytes())
             + self
                 .email_change
                 .as_ref()

@@ -1,20 +1,23 @@
 //! The accounts of one partition: one map, dropped whole when the partition goes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::event::{MINUTE_MS, SECOND_MS, Timestamp};
 
 use super::account::Account;
 use super::accounts::Accounts;
-use super::control::LOCK_UNTIL;
 use super::ids::derived;
 use super::output::Outputs;
+use super::recovery::Recovery;
 use super::room::{Room, Weight};
+use super::timer::{Timer, timers};
 use super::{Engine, StateKey, detect};
 
 /// A timer that has not acted is published again after this long.
 const AGAIN_MS: i64 = MINUTE_MS;
+/// Accounts whose timers are handed out at once: after a day's outage many are due.
+const MAX_DUE: usize = 1_000;
 /// Broker time in which every account that has a box is looked at once, whether something in
 /// it has run out; between two steps of that round; and accounts in one step at most, so that
 /// no event waits long for one.
@@ -39,11 +42,14 @@ pub struct DueTimer {
 pub struct Partition {
     accounts: Accounts,
     room: Room,
-    /// Cases by id, for answers that name no account.
+    /// Cases and recoveries by id, for answers that name no account.
     cases: HashMap<Box<str>, StateKey>,
     open_cases: usize,
-    /// Deadlines, with the time before which each is not handed out (again).
-    timers: BTreeMap<(Timestamp, StateKey), Timestamp>,
+    /// The accounts that have a timer, by the time before which it is not handed out
+    /// (again): the earliest deadline of each, or what `again` says.
+    timers: BTreeSet<(Timestamp, StateKey)>,
+    /// Those that were handed out and have not acted yet.
+    again: HashMap<StateKey, Timestamp>,
     stepped_at: Timestamp,
 }
 
@@ -51,7 +57,8 @@ pub struct Partition {
 #[derive(Default, PartialEq)]
 struct Pointers {
     case: Option<Box<str>>,
-    open: bool,
+    recovery: Option<Box<str>>,
+    open: usize,
     deadline: Option<Timestamp>,
 }
 
@@ -94,16 +101,17 @@ impl Partition {
     }
 
     /// Runs `change` on an account, made first where `create` says so, and keeps everything
-    /// that points into it. `change` says whether the durable record changed.
+    /// that points into it. `change` says whether the durable record changed; so does this,
+    /// where something in it was over besides.
     pub fn update(
         &mut self,
         key: StateKey,
         create: bool,
         now: Timestamp,
         change: impl FnOnce(&mut Account) -> bool,
-    ) {
+    ) -> bool {
         if !create {
-            return;
+            return false;
         }
         let account = self.accounts.get_or_insert(key);
         if account.rest.is_none() {
@@ -117,24 +125,30 @@ impl Partition {
                 if !account.has_learned() {
                     self.accounts.remove(key);
                 }
-                return;
+                return changed;
             }
             account.tidy(now);
             let after = pointers(account);
             self.room.settle(account, Weight::NONE, changed);
             self.point(key, Pointers::default(), after);
-            return;
+            return changed;
         }
         let before = pointers(account);
         let weight = Weight::of(account);
-        let changed = change(account);
+        let mut changed = change(account);
         if changed {
             account.touched_min = minutes(now);
         }
-        account.tidy(now);
+        changed |= account.tidy(now);
         self.room.settle(account, weight, changed);
         let after = pointers(account);
+        if account.rest.is_none() && !account.has_learned() {
+            // Nothing is left of it; its record goes, too.
+            self.accounts.remove(key);
+            changed = true;
+        }
         self.point(key, before, after);
+        changed
     }
 
     /// Takes an account out, and everything that points at it.
@@ -162,58 +176,67 @@ impl Partition {
         if before == after {
             return;
         }
-        if before.case != after.case {
-            if let Some(case) = before.case {
-                self.cases.remove(&case);
-            }
-            if let Some(case) = after.case {
-                self.cases.insert(case, key);
+        self.open_cases = self.open_cases + after.open - before.open;
+        for (before, after) in [(before.case, after.case), (before.recovery, after.recovery)] {
+            if before != after {
+                if let Some(id) = before {
+                    self.cases.remove(&id);
+                }
+                if let Some(id) = after {
+                    self.cases.insert(id, key);
+                }
             }
         }
-        self.open_cases = self.open_cases + usize::from(after.open) - usize::from(before.open);
         if before.deadline != after.deadline {
             if let Some(deadline) = before.deadline {
-                self.timers.remove(&(deadline, key));
+                let at = self.again.remove(&key).unwrap_or(deadline);
+                self.timers.remove(&(at, key));
             }
             if let Some(deadline) = after.deadline {
-                self.timers.insert((deadline, key), deadline);
+                self.timers.insert((deadline, key));
             }
         }
     }
 
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.timers.values().min().copied()
+        self.timers.first().map(|(at, _)| *at)
     }
 
+    /// The timers that are due by `now`, of at most [`MAX_DUE`] accounts.
     pub fn due_timers(&mut self, now: Timestamp) -> Vec<DueTimer> {
         let mut due = Vec::new();
-        let reached = self
-            .timers
-            .range_mut(..=(now, StateKey([u8::MAX; 16])))
-            .filter(|(_, not_before)| **not_before <= now);
-        for ((deadline, key), not_before) in reached {
-            *not_before = now.plus_ms(AGAIN_MS);
-            let found = self.accounts.get(*key);
-            let Some(case) = found.and_then(Account::case) else {
+        for _ in 0..MAX_DUE {
+            let Some((at, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now) else {
+                break;
+            };
+            let again = now.plus_ms(AGAIN_MS);
+            self.timers.remove(&(at, key));
+            self.timers.insert((again, key));
+            self.again.insert(key, again);
+            let Some(account) = self.get(key) else {
                 continue;
             };
-            due.push(DueTimer {
-                id: derived(
-                    "t-",
-                    &[
-                        &case.id,
-                        LOCK_UNTIL,
-                        &deadline.0.to_string(),
-                        &now.0.to_string(),
-                    ],
-                ),
-                account: Arc::from(&*case.account),
-                case: Arc::from(&*case.id),
-                kind: LOCK_UNTIL,
-                deadline: *deadline,
-            });
+            due.extend(
+                timers(account)
+                    .filter(|timer| timer.deadline <= now)
+                    .map(|timer| handed_out(&timer, now)),
+            );
         }
         due
+    }
+
+    /// A timer of this account was read back before its time: the guess that it was
+    /// published by was wrong, however far. It is handed out again when its time has come,
+    /// and not within a minute, since the next guess may be as wrong.
+    pub fn put_off(&mut self, key: StateKey, now: Timestamp) {
+        let deadline = self.get(key).and_then(earliest).filter(|at| *at > now);
+        if let Some(deadline) = deadline
+            && let Some(at) = self.again.get_mut(&key)
+        {
+            self.timers.remove(&(*at, key));
+            *at = deadline.max(now.plus_ms(AGAIN_MS));
+            self.timers.insert((*at, key));
+        }
     }
 
     /// Makes room where too much could be forgotten, and looks at a few accounts, whether
@@ -310,13 +333,36 @@ fn minutes(now: Timestamp) -> u32 {
     u32::try_from(now.0.div_euclid(MINUTE_MS)).unwrap_or(0)
 }
 
+fn handed_out(timer: &Timer<'_>, now: Timestamp) -> DueTimer {
+    let (kind, deadline) = (timer.kind.as_str(), timer.deadline);
+    DueTimer {
+        id: derived(
+            "t-",
+            &[
+                timer.case,
+                kind,
+                &deadline.0.to_string(),
+                &now.0.to_string(),
+            ],
+        ),
+        account: Arc::from(timer.account),
+        case: Arc::from(timer.case),
+        kind,
+        deadline,
+    }
+}
+
+fn earliest(account: &Account) -> Option<Timestamp> {
+    timers(account).map(|timer| timer.deadline).min()
+}
+
 fn pointers(account: &Account) -> Pointers {
-    match account.case() {
-        None => Pointers::default(),
-        Some(case) => Pointers {
-            case: Some(case.id.clone()),
-            open: case.state.is_open(),
-            deadline: case.lock_until.filter(|_| case.state.is_open()),
-        },
+    let (case, recovery) = (account.case(), account.recovery());
+    Pointers {
+        case: case.map(|case| case.id.clone()),
+        recovery: recovery.map(|recovery| recovery.id.clone()),
+        open: usize::from(case.is_some_and(|case| case.state.is_open()))
+            + usize::from(recovery.is_some_and(Recovery::is_open)),
+        deadline: earliest(account),
     }
 }

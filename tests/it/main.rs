@@ -29,6 +29,7 @@ mod meaning;
 mod model;
 mod oracle;
 mod owner;
+mod recoveries;
 mod replay;
 mod services;
 mod shard;

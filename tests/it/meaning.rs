@@ -2,8 +2,10 @@
 
 mod cases;
 mod control;
+mod recovery;
 mod seen;
 mod streaks;
+mod timers;
 mod windows;
 
 use serde_json::json;

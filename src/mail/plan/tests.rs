@@ -26,6 +26,7 @@ fn record(id: &str, to: &str) -> MailRecord {
         time: "2026-11-22T06:04:00Z".into(),
         evidence: vec![],
         device: None,
+        until: None,
         not_before: None,
     }
 }
