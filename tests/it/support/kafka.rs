@@ -366,8 +366,7 @@ impl Cluster {
                     Err(KafkaError::PartitionEOF(_)) => open -= 1,
                     // The client looks for another way by itself.
                     Err(KafkaError::MessageConsumption(
-                        RDKafkaErrorCode::BrokerTransportFailure
-                        | RDKafkaErrorCode::AllBrokersDown,
+                        RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown,
                     )) => {}
                     Err(e) => panic!("cannot read {topic}: {e}"),
                 }
