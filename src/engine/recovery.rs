@@ -12,6 +12,8 @@
 pub mod hold;
 mod told;
 
+pub use told::{MAIL_HELD, MAIL_REFUSED};
+
 use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
