@@ -21,17 +21,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use doorward::admin::Readiness;
+use doorward::clock::SystemClock;
 use doorward::config::{GeoIp, Kafka, Topics};
 use doorward::document::Diagnostics;
 use doorward::engine::{Engine, Settings};
 use doorward::facts::{self, Folder};
-use doorward::ingest::raw::{Buffer, Item, Queue};
+use doorward::kafka::raw::{Buffer, Item, Queue};
 use doorward::log::{
-    EachState, InputRecord, KafkaLog, Log, LogError, Restored, Transaction, Wakeup,
+    EachState, InputRecord, KafkaLog, Log, LogError, Restored, Restoring, Transaction, Wakeup,
 };
 use doorward::metrics::Metrics;
 use doorward::rules::RuleSet;
-use doorward::shard::clock::SystemClock;
 use doorward::shard::control::{Pulse, Stop};
 use doorward::shard::{Parts, Shard};
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
@@ -233,7 +233,7 @@ fn run_shard(cluster: &Cluster, topics: &Topics, count: usize) -> usize {
         transactions: true,
     };
     let metrics = Arc::new(Metrics::new());
-    let log = KafkaLog::new(&kafka, topics, 0, Arc::clone(&metrics)).expect("a log");
+    let log = KafkaLog::connect(&kafka, topics, 0, Arc::clone(&metrics)).expect("a log");
     let stop = Stop::new();
     let log = Counting {
         log,
@@ -250,7 +250,7 @@ fn run_shard(cluster: &Cluster, topics: &Topics, count: usize) -> usize {
         act_within_ms: 86_400_000,
         link_valid_ms: 86_400_000,
         partitions: PARTITIONS as u32,
-        max_unlearned: Settings::MAX_UNLEARNED,
+        max_forgettable_bytes: Settings::MAX_FORGETTABLE_BYTES,
         state_key: [7; 16],
         answer_keys: None,
     };
@@ -295,7 +295,7 @@ impl Log for Counting {
         woken
     }
 
-    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restored, LogError> {
+    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError> {
         self.log.restore(partition, each)
     }
 

@@ -66,7 +66,7 @@ fn engine() -> Engine {
             act_within_ms: 86_400_000,
             link_valid_ms: 86_400_000,
             partitions: 1,
-            max_unlearned: Settings::MAX_UNLEARNED,
+            max_forgettable_bytes: Settings::MAX_FORGETTABLE_BYTES,
             state_key: [7; 16],
             answer_keys: None,
         },

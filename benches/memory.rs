@@ -59,7 +59,7 @@ fn main() {
             act_within_ms: 86_400_000,
             link_valid_ms: 86_400_000,
             partitions: 1,
-            max_unlearned: usize::MAX,
+            max_forgettable_bytes: usize::MAX,
             state_key: [7; 16],
             answer_keys: None,
         },

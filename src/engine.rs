@@ -9,6 +9,7 @@
 //! due, [`partition`] where accounts are kept.
 
 pub mod account;
+mod accounts;
 pub mod case;
 pub mod codec;
 mod control;
@@ -20,6 +21,7 @@ mod mailing;
 pub mod output;
 mod partition;
 pub mod recovery;
+mod room;
 mod seen;
 pub mod streak;
 pub mod timer;
@@ -47,8 +49,8 @@ use work::Work;
 /// An event further ahead of the broker than this takes the broker's time (docs/rules.md 2).
 const MAX_AHEAD_MS: i64 = MINUTE_MS;
 
-/// Bytes of a shared account's record past which no more is kept apart by person: it must
-/// fit into one message of `doorward.state`.
+/// Bytes of a shared account's record past which the person of whom least is held goes for
+/// each that comes: it must fit into one message of `doorward.state`.
 const MAX_SHARED_BYTES: usize = 256 * 1024;
 
 /// An account, or an address of a rule kept `by: ip`, in `doorward.state`: a 128-bit keyed
@@ -67,18 +69,19 @@ pub struct Settings {
     pub link_valid_ms: i64,
     /// Partitions of the input topic.
     pub partitions: u32,
-    /// Accounts that have learned nothing which one partition keeps at most; past it the
-    /// longest untouched are dropped (docs/rules.md 15).
-    pub max_unlearned: usize,
+    /// Bytes of one partition's memory at most for what can be forgotten: accounts that know
+    /// no place, and the windows of those that do (docs/rules.md 15). Known places and cases
+    /// are kept beyond it.
+    pub max_forgettable_bytes: usize,
     pub state_key: [u8; 16],
     /// `None`: MACs are not checked (`replay`).
     pub answer_keys: Option<MacKeys>,
 }
 
 impl Settings {
-    /// [`Settings::max_unlearned`] unless something else is said: at about 500 bytes for
-    /// an account with one failed login, 100 MB a partition.
-    pub const MAX_UNLEARNED: usize = 200_000;
+    /// [`Settings::max_forgettable_bytes`] unless something else is said: room for about
+    /// 150,000 accounts with one failed sign-in.
+    pub const MAX_FORGETTABLE_BYTES: usize = 100 * 1024 * 1024;
 }
 
 /// The rules at work: shared by every partition of a shard.
@@ -223,6 +226,7 @@ impl Engine {
         };
         let key = ip_key(&self.settings.state_key, ip);
         let changed = partition.update(key, true, work.now, |record| {
+            record.by_ip = true;
             self.apply_rules(work, record, true)
         });
         if changed {
@@ -263,9 +267,11 @@ impl Engine {
                 },
                 By::Account | By::Ip => None,
             };
-            if group.is_some() && account.heap_bytes() > MAX_SHARED_BYTES {
+            if let Some(user) = group
+                && account.make_place_for(rule.key, user, MAX_SHARED_BYTES)
+            {
                 work.out.counts.window_full += 1;
-                continue;
+                changed = true;
             }
             let place = Place {
                 settings: &self.settings,
@@ -324,10 +330,21 @@ impl Engine {
             .try_into()
             .map_err(|_| StateError::Damaged("its key is not 16 bytes"))?;
         let key = StateKey(key);
-        partition.remove(key);
-        if let Some(bytes) = value {
-            let resident = self.rules.resident().map(|at| self.rules.rules()[at].key);
-            partition.insert(codec::decode_account(key, bytes, resident)?);
+        match value {
+            None => {
+                partition.remove(key);
+            }
+            Some(bytes) => {
+                let resident = self.rules.resident().map(|at| self.rules.rules()[at].key);
+                match codec::decode_account(key, bytes, resident) {
+                    Ok(account) => partition.insert(account),
+                    Err(error) => {
+                        // What an earlier record said is wrong by now.
+                        partition.remove(key);
+                        return Err(error);
+                    }
+                }
+            }
         }
         Ok(())
     }

@@ -13,8 +13,10 @@ pub mod record;
 pub mod replay;
 pub mod rules;
 
+pub mod clock;
 pub mod deliver;
 pub mod ingest;
+pub mod kafka;
 pub mod log;
 pub mod shard;
 pub mod sim;

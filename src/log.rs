@@ -4,6 +4,7 @@
 //! implement it on librdkafka; [`crate::sim`] implements it in memory, so that the same
 //! shard code runs single-threaded and deterministic under test.
 
+pub mod client;
 mod kafka;
 
 use std::time::Duration;
@@ -44,6 +45,15 @@ pub struct Restored {
     pub next_offset: Option<i64>,
     /// The batch id in the committed offset's metadata.
     pub batch_id: Option<String>,
+}
+
+/// How far a restore is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restoring {
+    /// There is more to read: ask again. `read` of `of` offsets are behind it.
+    More { read: i64, of: i64 },
+    /// All is read; go on with [`Log::start`].
+    Done(Restored),
 }
 
 /// One output record. The topic is a role, so that names stay settings.
@@ -118,9 +128,11 @@ pub trait Log {
         each: &mut dyn FnMut(InputRecord<'_>),
     ) -> Result<Wakeup, LogError>;
 
-    /// Reads the committed state of `partition` to the end of what was committed before
-    /// this call, handing key and value (`None`: tombstone) of each record to `each`.
-    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restored, LogError>;
+    /// Reads the committed state of `partition`, handing key and value (`None`: tombstone)
+    /// of each record to `each`: a slice with each call, so that other partitions go on,
+    /// until everything is read that was committed before the first of these calls. Another
+    /// partition, an error or a release begins afresh.
+    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError>;
 
     /// Starts reading `partition` where `from` says.
     fn start(&mut self, partition: i32, from: &Restored) -> Result<(), LogError>;

@@ -114,7 +114,7 @@ metrics! {
     country_unknown_total: IntCounter [];
     /// Entries dropped because an account's window was full.
     windows_full_total: IntCounter [];
-    /// Accounts that had learned nothing, dropped for want of memory.
+    /// Accounts that were forgotten for want of memory, or whose windows were.
     accounts_evicted_total: IntCounter [];
     /// Answers and operators' requests read back from the log, by what became of them.
     answers_total: IntCounterVec ["result"];

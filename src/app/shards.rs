@@ -9,6 +9,7 @@ use anyhow::Context as _;
 
 use super::Wake;
 use crate::admin::Readiness;
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::engine::{Engine, Settings};
 use crate::enrich::Facts;
@@ -17,7 +18,6 @@ use crate::log::{KafkaLog, LogError};
 use crate::metrics::Metrics;
 use crate::record::Provenance;
 use crate::rules::RuleSet;
-use crate::shard::clock::SystemClock;
 use crate::shard::control::{Pulse, Stop};
 use crate::shard::{Parts, Shard, ShardError};
 
@@ -46,7 +46,7 @@ impl Context {
     /// Starts shard number `shard`; `waker` hears of its end.
     pub fn start(&self, shard: usize, waker: Sender<Wake>) -> anyhow::Result<ShardThread> {
         let kafka = &self.config.kafka;
-        let log = KafkaLog::new(kafka, &self.config.topics, shard, Arc::clone(&self.metrics))?;
+        let log = KafkaLog::connect(kafka, &self.config.topics, shard, Arc::clone(&self.metrics))?;
         let pulse = Pulse::new();
         // Before the thread runs, so that nobody finds the service ready without it.
         self.readiness.set(format!("shard {shard}"), "starting");
@@ -82,7 +82,9 @@ impl Context {
             act_within_ms: ms(config.engine.act_within),
             link_valid_ms: ms(config.web.link_valid),
             partitions: self.partitions,
-            max_unlearned: Settings::MAX_UNLEARNED,
+            // The same wherever a partition is kept: an instance that must take over all of
+            // them stays within the setting too.
+            max_forgettable_bytes: config.engine.memory_bytes / self.partitions.max(1) as usize,
             state_key: config.keys.state,
             answer_keys: Some(mac_keys(&config.keys.answer)),
         };

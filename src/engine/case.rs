@@ -10,7 +10,7 @@ use minicbor::{Decode, Encode};
 use crate::event::{Event, HOUR_MS, Source, Timestamp};
 use crate::rules::RuleKey;
 
-use super::account::Contact;
+use super::account::{Contact, boxed, list_bytes, text_bytes};
 use super::output::{CaseId, CaseState, CaseView, Evidence, Place, Scope};
 
 /// A closed case is kept this long, so that a late answer still finds it.
@@ -293,13 +293,31 @@ impl Case {
         }
     }
 
+    /// Bytes of a box with it.
     pub fn heap_bytes(&self) -> usize {
-        size_of::<Case>()
-            + self.id.len()
-            + self.account.len()
-            + self.sessions.iter().map(|s| s.len() + 16).sum::<usize>()
-            + self.evidence.capacity() * size_of::<Evidence>()
-            + self.evidence.iter().map(|e| e.id.len()).sum::<usize>()
-            + self.places.capacity() * size_of::<CasePlace>()
+        let texts = |list: &[Box<str>]| list.iter().map(|t| text_bytes(t)).sum::<usize>();
+        let optional = |text: &Option<Box<str>>| text.as_deref().map_or(0, text_bytes);
+        let evidence = self.evidence.iter().map(|e| text_bytes(&e.id));
+        let places = self.places.iter();
+        boxed::<Case>()
+            + text_bytes(&self.id)
+            + text_bytes(&self.account)
+            + text_bytes(&self.reason)
+            + optional(&self.device)
+            + optional(&self.template)
+            + list_bytes(&self.rules)
+            + texts(&self.rules)
+            + list_bytes(&self.sessions)
+            + texts(&self.sessions)
+            + list_bytes(&self.evidence)
+            + evidence.sum::<usize>()
+            + list_bytes(&self.places)
+            + places
+                .map(|p| text_bytes(&p.text) + optional(&p.group))
+                .sum::<usize>()
+            + self
+                .contact
+                .as_ref()
+                .map_or(0, |contact| contact.heap_bytes())
     }
 }

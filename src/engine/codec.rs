@@ -39,6 +39,9 @@ struct Record {
     resident: Option<Resident>,
     #[n(2)]
     rest: Option<Box<Rest>>,
+    /// Absent: false.
+    #[n(3)]
+    by_ip: Option<bool>,
 }
 
 #[derive(Encode, Decode)]
@@ -58,6 +61,7 @@ pub fn encode_account(account: &Account, resident: Option<RuleKey>) -> Option<Ve
         inline: account.inline,
         touched_min: 0,
         learned: account.learned,
+        by_ip: false,
         rest: None,
     }
     .take_inline();
@@ -70,10 +74,13 @@ pub fn encode_account(account: &Account, resident: Option<RuleKey>) -> Option<Ve
     let mut bytes = vec![VERSION];
     let mut encoder = Encoder::new(&mut bytes);
     encoder
-        .map(3)
+        .map(3 + u64::from(account.by_ip))
         .and_then(|e| e.u8(0)?.u32(account.touched_min)?.u8(1)?.encode(&resident))
         .and_then(|e| e.u8(2)?.encode(&account.rest))
         .ok()?;
+    if account.by_ip {
+        encoder.u8(3).and_then(|e| e.bool(true)).ok()?;
+    }
     Some(bytes)
 }
 
@@ -102,6 +109,7 @@ pub fn decode_account(
     let mut account = Account::new(key);
     account.touched_min = record.touched_min;
     account.rest = record.rest;
+    account.by_ip = record.by_ip.unwrap_or(false);
     if let Some(held) = record.resident {
         let left = if Some(held.rule) == resident {
             account.put_inline(held.seen)

@@ -13,7 +13,7 @@ const PER_HOUR: usize = 3;
 const PER_LONG: usize = 10;
 pub const LONG_MS: i64 = 48 * HOUR_MS;
 /// Co-owners who are told.
-const MAX_CO_OWNERS: usize = 16;
+pub const MAX_CO_OWNERS: usize = 16;
 /// Bytes of an address, by RFC 5321's limit on a path.
 const MAX_ADDRESS: usize = 254;
 

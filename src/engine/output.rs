@@ -71,7 +71,8 @@ pub struct Counts {
     /// Mails that were not sent: no address is known, or the account's cap is reached.
     pub mail_no_address: u32,
     pub mail_capped: u32,
-    /// Accounts that had learned nothing, dropped for want of memory (docs/rules.md 15).
+    /// Accounts that knew no place, or windows of those that do, forgotten for want of memory
+    /// (docs/rules.md 15).
     pub evicted: u32,
     /// What country look-ups of addresses said.
     pub geo_found: u32,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use super::batch::{Batch, Flight};
-use super::clock::Clock;
 use super::output;
+use crate::clock::Clock;
 use crate::engine::output::Outputs;
 use crate::engine::{Engine, Partition, StateError};
 use crate::event::decode::{Decoder, Dropped};

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+mod bounded;
 mod check;
 mod config;
 mod decode;
@@ -18,12 +19,14 @@ mod demo;
 mod deploy;
 mod document;
 mod facts;
+mod failures;
 mod gallery;
 mod generate;
 mod kafka;
 mod mail;
 mod meaning;
 mod model;
+mod oracle;
 mod owner;
 mod recoveries;
 mod replay;

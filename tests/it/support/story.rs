@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use doorward::document::{Diagnostics, SourceFile, render_all};
 use doorward::engine::output::{Command, CommandKind, Decision, Effect, Mail, Outputs};
-use doorward::engine::{Engine, Partition, Settings};
+use doorward::engine::{Engine, Partition, Settings, StateKey};
 use doorward::enrich::Facts;
 use doorward::enrich::iplist::Lists;
 use doorward::event::decode::{Decoder, Dropped};
@@ -50,6 +50,8 @@ pub struct Said {
     pub mails: Vec<Mail>,
     pub cases: usize,
     pub changed: usize,
+    /// Keys of the records that changed, in order.
+    pub changed_keys: Vec<StateKey>,
 }
 
 impl Said {
@@ -86,7 +88,7 @@ pub fn settings() -> Settings {
         act_within_ms: 24 * HOUR,
         link_valid_ms: 24 * HOUR,
         partitions: 4,
-        max_unlearned: Settings::MAX_UNLEARNED,
+        max_forgettable_bytes: Settings::MAX_FORGETTABLE_BYTES,
         state_key: *b"a key for tests!",
         answer_keys: None,
     }
@@ -165,6 +167,27 @@ impl Story {
         }
     }
 
+    /// The same rules and facts with other settings, from the beginning.
+    pub fn with_rules(of: &Story, settings: Settings) -> Story {
+        Story {
+            decoder: of.decoder.clone(),
+            engine: Engine::new(
+                Arc::clone(of.engine.rules()),
+                Arc::clone(of.engine.facts()),
+                settings,
+            ),
+            partition: Partition::default(),
+            offset: 0,
+            now: 0,
+            said: Outputs::default(),
+        }
+    }
+
+    /// Goes on at `offset`, as a process does that takes over.
+    pub fn offset_at(&mut self, offset: i64) {
+        self.offset = offset;
+    }
+
     /// An event `at` milliseconds after the start; the broker receives it then, or at once
     /// where its clock is already further. `id` and `time` are filled in.
     pub fn event(&mut self, at: i64, fields: Value) -> Said {
@@ -206,6 +229,7 @@ impl Story {
             mails: out.mails.clone(),
             cases: out.cases.len(),
             changed: out.changed.len(),
+            changed_keys: std::mem::take(&mut out.changed),
         };
         self.said.commands.append(&mut out.commands);
         self.said.decisions.append(&mut out.decisions);
