@@ -1,5 +1,7 @@
 //! What owners get by mail, and how it gets there.
 
+mod recovery;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
