@@ -142,8 +142,12 @@ impl Partition {
         changed |= account.tidy(now);
         self.room.settle(account, weight, changed);
         let after = pointers(account);
+        let is_empty = account.rest.is_none() && !account.has_learned();
         self.point(key, before, after);
-        changed
+        if is_empty {
+            self.remove(key);
+        }
+        changed || is_empty
     }
 
     /// Takes an account out, and everything that points at it.
