@@ -90,7 +90,7 @@ words! {
     }
     /// The mail and the pages about a recovery.
     RecoveryWords {
-        subject subject_notice subject_refused heading held ask ask_co_owner refused
+        subject subject_notice subject_refused heading happened_others held ask ask_co_owner refused
         refused_done refused_ask stop stop_hint goes_through left title lead lead_soon done
         stop_title stop_text fine stopped_title stopped_text stopped_more disputed_title
         disputed_text disputed_more released_title released_text released_more

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 
 use super::Wake;
 use crate::admin::Readiness;
+use crate::cli::Status;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::engine::{Engine, Settings};
@@ -145,7 +146,8 @@ fn named(error: ShardError) -> anyhow::Error {
     match error {
         ShardError::Log(error) => error.into(),
         ShardError::Overdue(why) => LogError::Unavailable(why).into(),
-        state @ ShardError::State { .. } => state.into(),
+        // To start the same version again would not mend it.
+        state @ ShardError::State { .. } => Status::Usage.error(state),
     }
 }
 

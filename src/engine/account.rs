@@ -52,6 +52,7 @@ pub struct Inline {
 #[cbor(map)]
 pub struct Rest {
     #[n(0)]
+    #[cbor(decode_with = "super::codec::list")]
     pub rules: Vec<RuleState>,
     #[n(1)]
     pub case: Option<Box<Case>>,
@@ -62,6 +63,7 @@ pub struct Rest {
     pub email_change: Option<EmailChange>,
     /// Broker times of the mails of the last 48 h.
     #[n(4)]
+    #[cbor(decode_with = "super::codec::list")]
     pub mails: Vec<Timestamp>,
     #[n(5)]
     pub recoveries: Option<Box<Recoveries>>,
@@ -97,6 +99,7 @@ pub struct RuleState {
     pub last_acted: Timestamp,
     /// Sorted by event time, then arrival.
     #[n(3)]
+    #[cbor(decode_with = "super::codec::list")]
     pub entries: Vec<Entry>,
     /// The newest evidence that had an address.
     #[n(4)]
@@ -151,6 +154,7 @@ pub struct Contact {
     #[n(3)]
     pub locale: Option<Box<str>>,
     #[n(4)]
+    #[cbor(decode_with = "super::codec::list")]
     pub owners: Vec<Box<str>>,
 }
 
@@ -165,9 +169,11 @@ pub struct Seen {
     #[n(1)]
     pub since: Option<Timestamp>,
     #[n(2)]
+    #[cbor(decode_with = "super::codec::list")]
     pub known: Vec<KnownValue>,
     /// Hits that did nothing (`shadow`, `stale`): known after seven days.
     #[n(3)]
+    #[cbor(decode_with = "super::codec::list")]
     pub pending: Vec<PendingValue>,
 }
 
@@ -235,9 +241,8 @@ impl Account {
                 {
                     return None;
                 }
-                if rest.rules.is_empty() {
-                    rest.rules.reserve_exact(1);
-                }
+                // Few rules ever keep something of one account: no room for more.
+                rest.rules.reserve_exact(1);
                 rest.rules.push(RuleState {
                     key,
                     group: group.map(Box::from),
@@ -408,12 +413,12 @@ impl Rest {
             + list_bytes(&self.rules)
             + list_bytes(&self.mails)
             + self.case.as_ref().map_or(0, |case| case.heap_bytes())
+            + self.recoveries.as_ref().map_or(0, |held| held.heap_bytes())
+            + self.ended.as_ref().map_or(0, |ended| ended.heap_bytes())
             + self
                 .email_change
                 .as_ref()
                 .map_or(0, |change| text_bytes(&change.previous))
-            + self.recoveries.as_ref().map_or(0, |held| held.heap_bytes())
-            + self.ended.as_ref().map_or(0, |ended| ended.heap_bytes())
     }
 }
 

@@ -40,6 +40,7 @@ pub struct Case {
     #[n(5)]
     pub updated: Timestamp,
     #[n(6)]
+    #[cbor(decode_with = "super::codec::list")]
     pub rules: Vec<Box<str>>,
     #[n(7)]
     pub reason: Box<str>,
@@ -49,11 +50,14 @@ pub struct Case {
     #[n(9)]
     pub since: Timestamp,
     #[n(10)]
+    #[cbor(decode_with = "super::codec::list")]
     pub sessions: Vec<Box<str>>,
     /// Newest last.
     #[n(11)]
+    #[cbor(decode_with = "super::codec::list")]
     pub evidence: Vec<Evidence>,
     #[n(12)]
+    #[cbor(decode_with = "super::codec::list")]
     pub places: Vec<CasePlace>,
     #[n(13)]
     pub device: Option<Box<str>>,

@@ -125,6 +125,26 @@ pub fn decode_account(
     Ok(account)
 }
 
+/// Elements for which room is made before they are read: what a damaged record claims must
+/// not cost memory.
+const ROOM: u64 = 64;
+
+/// A list, in no more memory than it needs: a vector that grows by itself keeps room for
+/// four where most accounts have one.
+pub fn list<'b, C, T: Decode<'b, C>>(
+    d: &mut Decoder<'b>,
+    c: &mut C,
+) -> Result<Vec<T>, decode::Error> {
+    let Some(count) = d.array()? else {
+        return Err(decode::Error::message("a list without a length"));
+    };
+    let mut list = Vec::with_capacity(count.min(ROOM) as usize);
+    for _ in 0..count {
+        list.push(d.decode_with(c)?);
+    }
+    Ok(list)
+}
+
 type EncodeResult<W> = Result<(), encode::Error<<W as encode::Write>::Error>>;
 
 impl<C> Encode<C> for Timestamp {

@@ -142,12 +142,13 @@ impl Partition {
         changed |= account.tidy(now);
         self.room.settle(account, weight, changed);
         let after = pointers(account);
-        let is_empty = account.rest.is_none() && !account.has_learned();
-        self.point(key, before, after);
-        if is_empty {
-            self.remove(key);
+        if account.rest.is_none() && !account.has_learned() {
+            // Nothing is left of it; its record goes, too.
+            self.accounts.remove(key);
+            changed = true;
         }
-        changed || is_empty
+        self.point(key, before, after);
+        changed
     }
 
     /// Takes an account out, and everything that points at it.

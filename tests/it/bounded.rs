@@ -361,3 +361,28 @@ fn one_account_with_a_flood_of_failures_stays_small_whatever_their_fields() {
     let largest = largest.filter_map(|(_, bytes)| Some(bytes.as_ref()?.len()));
     assert!(largest.max().unwrap() < 64 * 1024);
 }
+
+#[test]
+fn cases_of_made_up_accounts_push_the_longest_unchanged_off_the_pages_and_no_more() {
+    let bound = 64 * 1024;
+    let cases = doorward::web::cases::Cases::with_room(bound);
+    let write = |name: &str| {
+        let mut case = crate::owner::case("open");
+        case.id = name.to_owned();
+        cases.apply(name.as_bytes(), Some(&serde_json::to_vec(&case).unwrap()));
+    };
+    write("of-an-owner");
+    for n in 0..5_000 {
+        write(&format!("made-up-{n}"));
+        if n % 10 == 0 {
+            // It is answered, grows, is answered again.
+            write("of-an-owner");
+        }
+    }
+    assert!(cases.len() > 10 && cases.len() < 200, "{}", cases.len());
+    assert_eq!(cases.get("of-an-owner").unwrap().id, "of-an-owner");
+    assert!(cases.get("made-up-0").is_none());
+    assert!(cases.get("made-up-4999").is_some());
+    cases.apply(b"of-an-owner", None);
+    assert!(cases.get("of-an-owner").is_none());
+}

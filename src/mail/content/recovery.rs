@@ -16,7 +16,10 @@ pub(super) fn held<'a>(mail: &MailRecord, part: RecipientPart, w: &'a Words) -> 
     Said {
         subject,
         heading,
-        happened: &w.reason(&mail.reason).long,
+        happened: match part {
+            RecipientPart::Owner => &w.reason(&mail.reason).long,
+            _ => &r.happened_others,
+        },
         done: fill(&r.held, &[("until", &until(mail, w))]).into(),
         ask,
     }
