@@ -2,7 +2,7 @@
 
 use super::view::{Frame, MessagePage, Next, RecoveryPage, Story, Tone};
 use super::{Opened, Pages, render};
-use crate::engine::output::CaseState;
+use crate::engine::output::{CaseState, RecipientPart};
 use crate::event::{HOUR_MS, MINUTE_MS, Timestamp};
 use crate::locale::{self, clean, fill};
 use crate::record::CaseRecord;
@@ -96,7 +96,10 @@ impl Pages<'_> {
         };
         let mut story = self.story(case, &r.done);
         if let Some(until) = until {
-            story.add_fact(&r.goes_through, self.w.time(until));
+            story.add_fact_before_last(&r.goes_through, self.w.time(until));
+        }
+        if opened.link.part != RecipientPart::Owner {
+            story.happened = &r.happened_others;
         }
         let frame = self.frame(&r.title, &case.id);
         self.stop(opened, frame, &lead, Some(story), case.version)

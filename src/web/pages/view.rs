@@ -52,8 +52,10 @@ pub(super) struct Story<'a> {
 }
 
 impl<'a> Story<'a> {
-    pub(super) fn add_fact(&mut self, name: &'a str, value: String) {
-        self.facts.push(Fact { name, value });
+    /// What was done stands last.
+    pub(super) fn add_fact_before_last(&mut self, name: &'a str, value: String) {
+        let at = self.facts.len().saturating_sub(1);
+        self.facts.insert(at, Fact { name, value });
     }
 }
 
