@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{
@@ -24,6 +25,12 @@ use super::settings::{self, REQUEST_TIMEOUT};
 
 /// How long a full queue is left to drain before the next try.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(2);
+
+/// How long, in steps, news in librdkafka's queue are waited for, which take microseconds.
+const NEWS_PAUSE: Duration = Duration::from_micros(100);
+const NEWS_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How librdkafka's log calls the states of a connection on which requests are sent.
+const WORKING: [&str; 2] = [" in state UP", " in state REAUTH"];
 
 /// A registered producer. Its own thread serves delivery reports, so that the raw commit
 /// call returns as soon as the broker has answered.
@@ -44,8 +51,25 @@ pub struct Reports {
 
 impl ClientContext for Reports {
     // librdkafka logs the same by itself.
-    fn error(&self, _: KafkaError, _: &str) {
-        self.disturbed.store(true, Ordering::Relaxed);
+    fn error(&self, _: KafkaError, _: &str) {}
+
+    /// The error callback is not told of a connection that merely closes, and the log only
+    /// at the level of debugging (`rd_kafka_broker_set_error`): before requests that were
+    /// under way are sent again.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        if facility == "FAIL" && WORKING.iter().any(|state| text.contains(state)) {
+            self.disturbed.store(true, Ordering::Release);
+        }
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => {
+                tracing::error!(target: "librdkafka", "{facility} {text}");
+            }
+            RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", "{facility} {text}"),
+            _ => tracing::debug!(target: "librdkafka", "{facility} {text}"),
+        }
     }
 }
 
@@ -200,8 +224,14 @@ impl client::Producer for Producer {
     }
 
     fn is_disturbed(&self) -> bool {
+        // What happened before the last answer stands in the queue that the producer's
+        // thread empties.
+        let deadline = Instant::now() + NEWS_PAUSE_MAX;
+        while self.inner.in_flight_count() > 0 && Instant::now() < deadline {
+            std::thread::sleep(NEWS_PAUSE);
+        }
         let reports = self.inner.client().context();
-        reports.disturbed.load(Ordering::Relaxed)
+        reports.disturbed.load(Ordering::Acquire) || self.inner.in_flight_count() > 0
     }
 
     fn take_failure(&self) -> Option<(String, RDKafkaErrorCode)> {

@@ -229,6 +229,11 @@ impl Doorward {
         self.process.as_ref()?.resident_kib()
     }
 
+    /// The running process.
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("a running process").id()
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.process.is_some() && !self.has_ended()
     }
