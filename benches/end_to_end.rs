@@ -26,9 +26,9 @@ use doorward::config::{GeoIp, Kafka, Topics};
 use doorward::document::Diagnostics;
 use doorward::engine::{Engine, Settings};
 use doorward::facts::{self, Folder};
-use doorward::ingest::raw::{Buffer, Item, Queue};
+use doorward::kafka::raw::{Buffer, Item, Queue};
 use doorward::log::{
-    EachState, InputRecord, KafkaLog, Log, LogError, Restored, Transaction, Wakeup,
+    EachState, InputRecord, KafkaLog, Log, LogError, Restored, Restoring, Transaction, Wakeup,
 };
 use doorward::metrics::Metrics;
 use doorward::rules::RuleSet;
@@ -233,7 +233,7 @@ fn run_shard(cluster: &Cluster, topics: &Topics, count: usize) -> usize {
         transactions: true,
     };
     let metrics = Arc::new(Metrics::new());
-    let log = KafkaLog::new(&kafka, topics, 0, Arc::clone(&metrics)).expect("a log");
+    let log = KafkaLog::connect(&kafka, topics, 0, Arc::clone(&metrics)).expect("a log");
     let stop = Stop::new();
     let log = Counting {
         log,
@@ -295,7 +295,7 @@ impl Log for Counting {
         woken
     }
 
-    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restored, LogError> {
+    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError> {
         self.log.restore(partition, each)
     }
 

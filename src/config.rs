@@ -42,7 +42,7 @@ pub struct Kafka {
     pub properties: BTreeMap<String, String>,
     /// librdkafka settings whose values are secret (`sasl.password`, `ssl.key.password`).
     pub secrets: BTreeMap<String, Secret>,
-    /// Default 45 s.
+    /// Default 10 s: how long a dead shard's partitions wait for another owner.
     pub session_timeout: Duration,
     /// Less than `session_timeout`; default 5 s.
     pub transaction_timeout: Duration,

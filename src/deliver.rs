@@ -1,36 +1,32 @@
 //! Writes what a shard decided, all of a batch or nothing.
 //!
-//! Owns the shard's producer. A commit whose outcome is unclear is found out: librdkafka
-//! lacks KIP-890, so a delayed end of a transaction could land on the next one
-//! (librdkafka#5423). The producer is therefore destroyed and another one with the same
-//! transactional id registered, which ends the old transaction one way or the other; then
-//! the batch id beside the committed input offset tells which way it was.
-
-pub mod producer;
+//! The commit protocol, whatever client speaks it. A commit whose outcome is unclear is
+//! found out: librdkafka lacks KIP-890, so a delayed end of a transaction could land on the
+//! next one (librdkafka#5423). The producer is therefore destroyed and another one with the
+//! same transactional id registered, which ends the old transaction one way or the other;
+//! then the batch id beside the committed input offset tells which way it was.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
-use crate::config::{Kafka, Topics};
-use crate::ingest::client::{REQUEST_TIMEOUT, transactional_id};
-use crate::ingest::raw::TxnError;
-use crate::ingest::{Ingest, classify, request_failed};
+use crate::ingest::{Ingest, REQUEST_TIMEOUT};
+use crate::kafka::classify;
+use crate::log::client::{Client, Producer, TxnError};
 use crate::log::{LogError, Transaction};
 use crate::metrics::Metrics;
 
-use producer::Producer;
+/// Pause before a call is repeated that may be.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// The writing half of a shard's log.
-pub struct Deliver {
-    kafka: Kafka,
-    topics: Topics,
-    shard: usize,
+pub struct Deliver<P> {
+    /// Without them (the demo's embedded broker has none), a crash may repeat a batch.
+    transactions: bool,
+    transaction_timeout: Duration,
     metrics: Arc<Metrics>,
-    producer: Option<Producer>,
+    producer: Option<P>,
     /// Whether the last transaction may have been committed without our knowing.
     unclear: bool,
 }
@@ -41,16 +37,22 @@ enum Failure {
     Aborted(LogError),
     /// Nobody knows.
     Unclear(String),
+    /// It is not committed, and never will be.
+    Refused(LogError),
     /// Somebody registered the same transactional id.
     Fenced,
 }
 
-impl Deliver {
-    pub fn new(kafka: &Kafka, topics: &Topics, shard: usize, metrics: Arc<Metrics>) -> Deliver {
+impl<P: Producer> Deliver<P> {
+    /// `transaction_timeout` is the broker's for one transaction, and bounds each call.
+    pub fn new(
+        transactions: bool,
+        transaction_timeout: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Deliver<P> {
         Deliver {
-            kafka: kafka.clone(),
-            topics: topics.clone(),
-            shard,
+            transactions,
+            transaction_timeout,
             metrics,
             producer: None,
             unclear: false,
@@ -58,22 +60,28 @@ impl Deliver {
     }
 
     /// Registers the producer, where there is none.
-    pub fn prepare(&mut self) -> Result<(), LogError> {
+    pub fn prepare<C>(&mut self, client: &C) -> Result<(), LogError>
+    where
+        C: Client<Producer = P>,
+    {
         if self.producer.is_none() {
-            let producer = Producer::register(&self.kafka, &self.topics, self.shard)?;
-            self.producer = Some(producer);
+            self.producer = Some(client.register()?);
         }
         Ok(())
     }
 
     /// As [`crate::log::Log::commit`].
-    pub fn commit(
+    pub fn commit<C>(
         &mut self,
         transaction: &Transaction,
-        ingest: &mut Ingest,
-    ) -> Result<(), LogError> {
+        ingest: &mut Ingest<C>,
+    ) -> Result<(), LogError>
+    where
+        C: Client<Producer = P, Membership = P::Membership>,
+    {
         ingest.tend()?;
-        self.prepare()?;
+        self.retire_disturbed();
+        self.prepare(ingest.client())?;
         if self.unclear {
             let landed = landed(transaction, ingest)?;
             self.unclear = false;
@@ -91,16 +99,25 @@ impl Deliver {
         if !lost.is_empty() {
             return Err(LogError::Lost(lost));
         }
-        let began = Instant::now();
-        let outcome = if self.kafka.transactions {
+        let began = ingest.client().clock().monotonic();
+        let outcome = if self.transactions {
             self.attempt(transaction, ingest)
         } else {
             self.plain(transaction, ingest)
         };
-        self.metrics
-            .transaction_seconds
-            .observe(began.elapsed().as_secs_f64());
-        self.conclude(outcome, began, ingest)
+        let took = ingest.client().clock().monotonic().saturating_sub(began);
+        self.metrics.transaction_seconds.observe(took.as_secs_f64());
+        self.conclude(outcome, took, ingest)
+    }
+
+    /// Lets go of a producer whose last transaction may still be ended by a request that is on
+    /// its way: sent again by librdkafka after a lost connection, it would end the next
+    /// transaction of the same epoch.
+    fn retire_disturbed(&mut self) {
+        let is_disturbed = |producer: &mut P| producer.is_disturbed();
+        if self.transactions && self.producer.take_if(is_disturbed).is_some() {
+            tracing::debug!("a connection was lost; the transactional id is registered anew");
+        }
     }
 
     /// Ends the producer; an open transaction is aborted by the next one of its id.
@@ -108,12 +125,15 @@ impl Deliver {
         self.producer = None;
     }
 
-    fn conclude(
+    fn conclude<C>(
         &mut self,
         outcome: Result<(), Failure>,
-        began: Instant,
-        ingest: &mut Ingest,
-    ) -> Result<(), LogError> {
+        took: Duration,
+        ingest: &mut Ingest<C>,
+    ) -> Result<(), LogError>
+    where
+        C: Client<Producer = P>,
+    {
         match outcome {
             Ok(()) => {
                 self.count("committed");
@@ -125,13 +145,18 @@ impl Deliver {
                 Err(error)
             }
             // The coordinator, too, fences a producer whose transaction took too long.
-            Err(Failure::Fenced) if began.elapsed() < self.kafka.transaction_timeout => {
+            Err(Failure::Fenced) if took < self.transaction_timeout => {
                 self.count("fenced");
                 self.producer = None;
-                Err(LogError::Fenced(transactional_id(&self.kafka, self.shard)))
+                Err(LogError::Fenced(ingest.client().transactional_id()))
             }
             Err(Failure::Fenced) => Err(self.start_over("the transaction took too long".into())),
             Err(Failure::Unclear(text)) => Err(self.start_over(text)),
+            Err(Failure::Refused(error)) => {
+                self.count("aborted");
+                self.producer = None;
+                Err(error)
+            }
         }
     }
 
@@ -142,33 +167,72 @@ impl Deliver {
         LogError::Unavailable(format!("the commit's outcome is unclear: {text}"))
     }
 
-    fn attempt(&self, transaction: &Transaction, ingest: &mut Ingest) -> Result<(), Failure> {
+    fn attempt<C>(&self, transaction: &Transaction, ingest: &mut Ingest<C>) -> Result<(), Failure>
+    where
+        C: Client<Producer = P, Membership = P::Membership>,
+    {
         let Some(producer) = &self.producer else {
             return Err(Failure::Unclear("there is no producer".into()));
         };
-        let offsets = offsets(transaction, ingest.events_topic()).map_err(Failure::Aborted)?;
-        let Some(member) = ingest.membership() else {
+        if ingest.membership().is_none() {
             return Err(Failure::Aborted(LogError::Unavailable(
                 "not a member of the consumer group at the moment".into(),
             )));
-        };
-        let within = self.kafka.transaction_timeout;
-        producer.begin().map_err(|error| judge(&error))?;
-        let deadline = Instant::now() + within;
-        let outcome = producer
-            .send_all(&transaction.records, deadline)
-            .and_then(|()| retrying(deadline, || producer.send_offsets(&offsets, member, within)))
-            .and_then(|()| producer.commit(within));
-        let Err(error) = outcome else { return Ok(()) };
-        if error.must_abort {
-            return Err(self.abort(producer, &error));
         }
-        Err(judge(&error))
+        let within = self.transaction_timeout;
+        producer.begin().map_err(|error| judge(&error))?;
+        producer
+            .send_all(&transaction.records, within)
+            .and_then(|()| self.send_offsets(producer, transaction, ingest))
+            .map_err(|error| match error.must_abort {
+                true => self.abort(producer, &error),
+                false => judge(&error),
+            })?;
+        // Even where the library says "abort", the commit may be on its way: aborting here
+        // and going on with the same producer would let it end the next transaction.
+        producer
+            .commit(within)
+            .map_err(|error| match producer.take_failure() {
+                Some((topic, code)) => undelivered(&topic, code),
+                None => judge(&error),
+            })
     }
 
-    fn abort(&self, producer: &Producer, cause: &TxnError) -> Failure {
+    fn send_offsets<C>(
+        &self,
+        producer: &P,
+        transaction: &Transaction,
+        ingest: &mut Ingest<C>,
+    ) -> Result<(), TxnError>
+    where
+        C: Client<Producer = P, Membership = P::Membership>,
+    {
+        let within = self.transaction_timeout;
+        let deadline = ingest.client().clock().monotonic() + within;
+        loop {
+            let Some(member) = ingest.membership() else {
+                return Err(no_member());
+            };
+            let sent =
+                producer.send_offsets(&transaction.offsets, &transaction.batch_id, member, within);
+            let clock = ingest.client().clock();
+            match sent {
+                Err(error)
+                    if error.retriable
+                        && !error.must_abort
+                        && !error.fatal
+                        && clock.monotonic() < deadline =>
+                {
+                    clock.sleep(RETRY_PAUSE);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn abort(&self, producer: &P, cause: &TxnError) -> Failure {
         let delivery = producer.take_failure();
-        match producer.abort(self.kafka.transaction_timeout) {
+        match producer.abort(self.transaction_timeout) {
             Ok(()) => Failure::Aborted(match delivery {
                 Some((topic, code)) => classify(code, &format!("writing to {topic}")),
                 None => classify(cause.code, &format!("the transaction: {}", cause.text)),
@@ -180,29 +244,30 @@ impl Deliver {
         }
     }
 
-    /// Without transactions, for the demo's mock broker: outputs first, then the offsets, so
-    /// that a crash repeats rather than loses.
-    fn plain(&self, transaction: &Transaction, ingest: &mut Ingest) -> Result<(), Failure> {
+    /// Without transactions: outputs first, then the offsets, so that a crash repeats rather
+    /// than loses.
+    fn plain<C>(&self, transaction: &Transaction, ingest: &Ingest<C>) -> Result<(), Failure>
+    where
+        C: Client<Producer = P>,
+    {
         let Some(producer) = &self.producer else {
             return Err(Failure::Unclear("there is no producer".into()));
         };
         let failed = |error: TxnError| {
             Failure::Aborted(LogError::Unavailable(format!("writing: {}", error.text)))
         };
-        let deadline = Instant::now() + REQUEST_TIMEOUT;
         producer
-            .send_all(&transaction.records, deadline)
+            .send_all(&transaction.records, REQUEST_TIMEOUT)
             .and_then(|()| producer.flush(REQUEST_TIMEOUT))
             .map_err(failed)?;
         if let Some((topic, code)) = producer.take_failure() {
             let error = classify(code, &format!("writing to {topic}"));
             return Err(Failure::Aborted(error));
         }
-        let offsets = offsets(transaction, ingest.events_topic()).map_err(Failure::Aborted)?;
         ingest
-            .consumer()
-            .commit(&offsets, CommitMode::Sync)
-            .map_err(|error| Failure::Aborted(request_failed("the commit of offsets", &error)))
+            .client()
+            .commit_offsets(&transaction.offsets, &transaction.batch_id)
+            .map_err(Failure::Aborted)
     }
 
     fn count(&self, result: &str) {
@@ -216,26 +281,14 @@ impl Deliver {
 /// Whether the batch of `transaction` is the one that was committed last. Equal offsets
 /// prove nothing, so its id is compared. One of its partitions is as good as all: they were
 /// committed together.
-fn landed(transaction: &Transaction, ingest: &Ingest) -> Result<bool, LogError> {
+fn landed<C: Client>(transaction: &Transaction, ingest: &Ingest<C>) -> Result<bool, LogError> {
     let lost = ingest.lost();
     let Some((partition, _)) = transaction.offsets.iter().find(|(p, _)| !lost.contains(p)) else {
         // Whoever owns them now reads what became of it.
         return Ok(false);
     };
-    let committed = ingest.committed(*partition)?;
+    let committed = ingest.client().committed(*partition, REQUEST_TIMEOUT)?;
     Ok(committed.batch_id.as_deref() == Some(&transaction.batch_id))
-}
-
-fn offsets(transaction: &Transaction, topic: &str) -> Result<TopicPartitionList, LogError> {
-    let mut list = TopicPartitionList::with_capacity(transaction.offsets.len());
-    for (partition, offset) in &transaction.offsets {
-        let mut element = list.add_partition(topic, *partition);
-        element
-            .set_offset(rdkafka::Offset::Offset(*offset))
-            .map_err(|error| LogError::Fatal(format!("offset {offset}: {error}")))?;
-        element.set_metadata(&transaction.batch_id);
-    }
-    Ok(list)
 }
 
 /// An error after which the transaction was neither committed nor can be aborted.
@@ -248,22 +301,21 @@ fn judge(error: &TxnError) -> Failure {
     }
 }
 
-/// Calls until it works, fails for good, or `deadline` has passed.
-fn retrying(
-    deadline: Instant,
-    mut call: impl FnMut() -> Result<(), TxnError>,
-) -> Result<(), TxnError> {
-    loop {
-        match call() {
-            Err(error)
-                if error.retriable
-                    && !error.must_abort
-                    && !error.fatal
-                    && Instant::now() < deadline =>
-            {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            outcome => return outcome,
-        }
+/// A record did not reach its topic, so that the commit was not even asked for.
+fn undelivered(topic: &str, code: RDKafkaErrorCode) -> Failure {
+    match classify(code, &format!("writing to {topic}")) {
+        error @ LogError::Fatal(_) => Failure::Refused(error),
+        error => Failure::Unclear(error.to_string()),
+    }
+}
+
+/// The member left the group between two tries; the transaction is given up.
+fn no_member() -> TxnError {
+    TxnError {
+        code: RDKafkaErrorCode::UnknownMemberId,
+        text: "not a member of the consumer group at the moment".into(),
+        fatal: false,
+        retriable: false,
+        must_abort: true,
     }
 }

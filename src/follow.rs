@@ -11,8 +11,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use crate::config;
-use crate::ingest::client::Quiet;
-use crate::ingest::client::common;
+use crate::kafka::settings::Quiet;
+use crate::kafka::settings::common;
 
 /// How long one question to a broker may take.
 const ASK: Duration = Duration::from_secs(5);

@@ -16,6 +16,7 @@ pub mod rules;
 pub mod clock;
 pub mod deliver;
 pub mod ingest;
+pub mod kafka;
 pub mod log;
 pub mod shard;
 pub mod sim;

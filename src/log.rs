@@ -47,6 +47,15 @@ pub struct Restored {
     pub batch_id: Option<String>,
 }
 
+/// How far a restore is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restoring {
+    /// There is more to read: ask again. `read` of `of` offsets are behind it.
+    More { read: i64, of: i64 },
+    /// All is read; go on with [`Log::start`].
+    Done(Restored),
+}
+
 /// One output record. The topic is a role, so that names stay settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputRecord {
@@ -119,9 +128,11 @@ pub trait Log {
         each: &mut dyn FnMut(InputRecord<'_>),
     ) -> Result<Wakeup, LogError>;
 
-    /// Reads the committed state of `partition` to the end of what was committed before
-    /// this call, handing key and value (`None`: tombstone) of each record to `each`.
-    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restored, LogError>;
+    /// Reads the committed state of `partition`, handing key and value (`None`: tombstone)
+    /// of each record to `each`: a slice with each call, so that other partitions go on,
+    /// until everything is read that was committed before the first of these calls. Another
+    /// partition, an error or a release begins afresh.
+    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError>;
 
     /// Starts reading `partition` where `from` says.
     fn start(&mut self, partition: i32, from: &Restored) -> Result<(), LogError>;

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::config;
 use crate::event::Timestamp;
-use crate::ingest::client::{Quiet, common};
+use crate::kafka::settings::{Quiet, common};
 
 /// This machine's clock. Only the edges read it; in the core the broker's decides.
 pub fn wall_clock() -> Timestamp {

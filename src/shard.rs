@@ -10,6 +10,7 @@ mod batch;
 pub mod control;
 mod core;
 mod output;
+mod restore;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,13 +18,14 @@ use std::time::Duration;
 
 use crate::admin::Readiness;
 use crate::engine::{Engine, StateError};
-use crate::log::{Log, LogError, Wakeup};
+use crate::log::{Log, LogError, Restoring, Wakeup};
 use crate::metrics::Metrics;
 use crate::record::Provenance;
 
 use self::batch::Flight;
 use self::control::{Pulse, Ready, Stop};
 use self::core::Core;
+use self::restore::Restore;
 use crate::clock::Clock;
 
 /// Longest wait of one turn: how late a rebalance, a timer or the end is noticed.
@@ -70,6 +72,11 @@ pub struct Shard<L: Log> {
     core: Core,
     /// Assigned, but not restored yet.
     waiting: VecDeque<i32>,
+    /// The first of them, where its restore is under way.
+    restoring: Option<Restore>,
+    /// Not before this time is a failed restore begun again.
+    restore_at: Duration,
+    restore_pause: Pause,
     joined: bool,
     shard: usize,
     batch_prefix: String,
@@ -89,6 +96,9 @@ impl<L: Log> Shard<L> {
             log,
             core: Core::new(parts.engine, parts.provenance, parts.metrics, parts.clock),
             waiting: VecDeque::new(),
+            restoring: None,
+            restore_at: Duration::ZERO,
+            restore_pause: Pause::default(),
             joined: false,
             shard: parts.shard,
             batch_prefix: parts.batch_prefix,
@@ -158,28 +168,41 @@ impl<L: Log> Shard<L> {
     }
 
     fn wait(&self) -> Duration {
-        if !self.waiting.is_empty() {
-            return Duration::ZERO;
-        }
         let now = self.core.clock().monotonic();
-        let due = self.core.batch.due_in(now, self.commit_every);
-        due.map_or(TURN, |due| due.min(TURN))
+        let mut wait = TURN;
+        if !self.waiting.is_empty() {
+            wait = self.restore_at.saturating_sub(now).min(TURN);
+        }
+        match self.core.batch.due_in(now, self.commit_every) {
+            Some(due) => wait.min(due),
+            None => wait,
+        }
     }
 
-    /// Restores and starts one waiting partition: one a turn, so that the others go on.
+    /// Restores a slice of the first waiting partition, and starts it when it is whole: the
+    /// others go on meanwhile.
     fn restore_next(&mut self) -> Result<(), ShardError> {
         let Some(partition) = self.waiting.front().copied() else {
             return Ok(());
         };
+        let now = self.core.clock().monotonic();
+        if now < self.restore_at {
+            return Ok(());
+        }
         match self.restore(partition) {
-            Ok(()) => {
-                self.waiting.pop_front();
-                self.pause.reset();
+            Ok(is_done) => {
+                if is_done {
+                    self.waiting.pop_front();
+                }
+                self.restore_pause.reset();
                 Ok(())
             }
             Err(ShardError::Log(LogError::Unavailable(why))) => {
-                self.core.forget(partition);
-                self.rest(&why);
+                self.abandon_restore();
+                if self.ready.lost(&why) {
+                    tracing::warn!(shard = self.shard, partition, why, "restoring; trying on");
+                }
+                self.restore_at = now + self.restore_pause.next();
                 Ok(())
             }
             Err(ShardError::Log(LogError::Lost(partitions))) => {
@@ -190,14 +213,19 @@ impl<L: Log> Shard<L> {
         }
     }
 
-    fn restore(&mut self, partition: i32) -> Result<(), ShardError> {
-        let began = self.core.clock().monotonic();
-        self.core.adopt(partition);
-        let (core, pulse) = (&mut self.core, &self.pulse);
-        let (mut records, mut refused) = (0u64, None);
-        let restored = self.log.restore(partition, &mut |key, value| {
-            pulse.beat();
-            records += 1;
+    /// One slice; whether it was the last one.
+    fn restore(&mut self, partition: i32) -> Result<bool, ShardError> {
+        let now = self.core.clock().monotonic();
+        if !matches!(&self.restoring, Some(under_way) if under_way.partition == partition) {
+            self.core.adopt(partition);
+            self.restoring = Some(Restore::new(partition, now));
+        }
+        let (core, Some(under_way)) = (&mut self.core, &mut self.restoring) else {
+            return Ok(false);
+        };
+        let mut refused = None;
+        let state = self.log.restore(partition, &mut |key, value| {
+            under_way.records += 1;
             match core.restore(partition, key, value) {
                 Ok(()) => {}
                 // One account that starts afresh is better than a partition that stands.
@@ -210,6 +238,15 @@ impl<L: Log> Shard<L> {
         if let Some(error) = refused {
             return Err(ShardError::State { partition, error });
         }
+        let restored = match state {
+            Restoring::More { read, of } => {
+                under_way.tell(self.shard, now, read, of);
+                return Ok(false);
+            }
+            Restoring::Done(restored) => restored,
+        };
+        let (records, began) = (under_way.records, under_way.began);
+        self.restoring = None;
         self.core.resume(partition, restored.next_offset);
         self.log.start(partition, &restored)?;
         let took = self.core.clock().monotonic().saturating_sub(began);
@@ -225,7 +262,14 @@ impl<L: Log> Shard<L> {
             seconds = took.as_secs_f64(),
             "partition restored",
         );
-        Ok(())
+        Ok(true)
+    }
+
+    /// Forgets what was restored so far of a partition that could not be read to its end.
+    fn abandon_restore(&mut self) {
+        if let Some(under_way) = self.restoring.take() {
+            self.core.forget(under_way.partition);
+        }
     }
 
     /// Commits what there is of revoked partitions, unless somebody else owns them already,
@@ -241,6 +285,8 @@ impl<L: Log> Shard<L> {
     }
 
     fn forget(&mut self, partitions: &[i32]) {
+        let is_gone = |restore: &mut Restore| partitions.contains(&restore.partition);
+        self.restoring.take_if(is_gone);
         for partition in partitions {
             self.core.forget(*partition);
         }

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use crate::event::Timestamp;
 use crate::log::{
-    EachState, InputRecord, Log, LogError, OutputRecord, OutputTopic, Restored, Transaction, Wakeup,
+    EachState, InputRecord, Log, LogError, OutputRecord, OutputTopic, Restored, Restoring,
+    Transaction, Wakeup,
 };
 
 /// What goes wrong with one commit.
@@ -250,16 +251,16 @@ impl Log for SimLog {
         Ok(Wakeup::Records)
     }
 
-    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restored, LogError> {
+    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError> {
         let state = self.broker.0.borrow();
         for (key, value) in &state.state[index(partition)] {
             each(key, Some(value));
         }
         let committed = state.committed.get(&partition);
-        Ok(Restored {
+        Ok(Restoring::Done(Restored {
             next_offset: committed.map(|(offset, _)| *offset),
             batch_id: committed.map(|(_, batch)| batch.clone()),
-        })
+        }))
     }
 
     fn start(&mut self, partition: i32, from: &Restored) -> Result<(), LogError> {

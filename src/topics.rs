@@ -9,8 +9,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::{Kafka, Topics};
-use crate::ingest::classify;
-use crate::ingest::client::{self, Quiet, REQUEST_TIMEOUT};
+use crate::kafka::classify;
+use crate::kafka::settings::{self, Quiet, REQUEST_TIMEOUT};
 use crate::log::LogError;
 
 /// Seven days: how long mails and their receipts are kept.
@@ -308,7 +308,7 @@ fn with_admin<T>(
     kafka: &Kafka,
     ask: impl AsyncFnOnce(&AdminClient<Quiet>) -> Result<T, KafkaError>,
 ) -> Result<T, LogError> {
-    let admin: AdminClient<Quiet> = client::common(kafka, "topics")
+    let admin: AdminClient<Quiet> = settings::common(kafka, "topics")
         .create_with_context(Quiet)
         .map_err(refused)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -321,7 +321,7 @@ fn with_admin<T>(
 }
 
 fn inquiry(kafka: &Kafka) -> Result<BaseConsumer<Quiet>, LogError> {
-    client::inquiry(kafka)
+    settings::inquiry(kafka)
         .create_with_context(Quiet)
         .map_err(refused)
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::HttpBody as _;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -167,6 +168,7 @@ async fn guarded(State(web): Shared, request: Request, next: Next) -> Response {
     let words = accepted(request.headers());
     let pages = web.pages(words);
     let post = request.method() == Method::POST;
+    let has_body = !request.body().is_end_stream();
     let mut response = if post
         && !web
             .posts
@@ -186,6 +188,12 @@ async fn guarded(State(web): Shared, request: Request, next: Next) -> Response {
             ),
         }
     };
+    if has_body && (response.status().is_client_error() || response.status().is_server_error()) {
+        // The body may not have been read to its end, and then the connection cannot be used
+        // again: a client that is not told would lose its next request.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
     guard::harden(&mut response, web.https);
     response
 }

@@ -46,7 +46,7 @@ impl Context {
     /// Starts shard number `shard`; `waker` hears of its end.
     pub fn start(&self, shard: usize, waker: Sender<Wake>) -> anyhow::Result<ShardThread> {
         let kafka = &self.config.kafka;
-        let log = KafkaLog::new(kafka, &self.config.topics, shard, Arc::clone(&self.metrics))?;
+        let log = KafkaLog::connect(kafka, &self.config.topics, shard, Arc::clone(&self.metrics))?;
         let pulse = Pulse::new();
         // Before the thread runs, so that nobody finds the service ready without it.
         self.readiness.set(format!("shard {shard}"), "starting");

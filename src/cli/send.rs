@@ -12,7 +12,8 @@ use sonic_rs::JsonValueTrait;
 
 use super::{OrStatus, Status};
 use crate::config::Config;
-use crate::deliver::producer::Producer;
+use crate::kafka::producer::Producer;
+use crate::log::client::Producer as _;
 use crate::log::{LogError, OutputRecord, OutputTopic};
 
 /// How long one record may wait for room, and the last ones for their acknowledgement.
@@ -108,7 +109,7 @@ impl Sender {
 
     fn send(&mut self, record: OutputRecord) -> anyhow::Result<()> {
         self.producer
-            .send_all(std::slice::from_ref(&record), Instant::now() + PATIENCE)
+            .send_all(std::slice::from_ref(&record), PATIENCE)
             .map_err(|error| LogError::Unavailable(error.text))?;
         self.sent += 1;
         self.progress.show(self.sent);
@@ -126,7 +127,7 @@ impl Sender {
     fn finish(mut self) -> anyhow::Result<u64> {
         let flushed = self.producer.flush(PATIENCE);
         if let Some((topic, code)) = self.producer.take_failure() {
-            return Err(crate::ingest::classify(code, &format!("writing to {topic}")).into());
+            return Err(crate::kafka::classify(code, &format!("writing to {topic}")).into());
         }
         flushed.map_err(|error| LogError::Unavailable(error.text))?;
         self.progress.end();

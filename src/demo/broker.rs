@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
 
-use crate::ingest::raw::set_embedded_rebalance_delay;
+use crate::kafka::raw::set_embedded_rebalance_delay;
 
 /// A running broker. It ends when this is dropped, which must be after all its clients.
 pub struct EmbeddedBroker {

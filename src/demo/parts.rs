@@ -11,7 +11,7 @@ use crate::document::Diagnostics;
 use crate::enrich::Facts;
 use crate::facts::{self, Folder};
 use crate::generate::{self, Traffic, World};
-use crate::ingest::client;
+use crate::kafka::settings as client;
 use crate::metrics::Metrics;
 use crate::publish::{Publisher, wall_clock};
 use crate::rules::RuleSet;

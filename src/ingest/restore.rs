@@ -1,110 +1,103 @@
-//! Reads one partition of `doorward.state` to the end of what was committed.
+//! Reads one partition of `doorward.state` to the end of what was committed, in slices.
 //!
-//! "To the last stable offset" would lose state: an open transaction of somebody else pins
-//! that offset behind records that are committed already (KAFKA-10167). So the goal is the
-//! high watermark, uncommitted records included, and the reader, which shows committed
-//! records only, goes on until its position has reached it.
+//! The committed input offset is asked for first. "To the last stable offset" would then
+//! lose state: an open transaction of somebody else pins that offset behind records that
+//! are committed already (KAFKA-10167). So the goal is the high watermark, uncommitted
+//! records included, and the reader, which shows committed records only, goes on until its
+//! position has reached it.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{Offset, TopicPartitionList};
-
-use super::client::{self, Quiet, REQUEST_TIMEOUT};
-use super::raw::{Buffer, Item, Queue};
-use super::{Ingest, TAKE, classify, is_passing, request_failed};
-use crate::log::{EachState, LogError};
+use super::REQUEST_TIMEOUT;
+use crate::log::client::{Client, StateItem, StateReader};
+use crate::log::{EachState, LogError, Restored, Restoring};
 
 /// Without progress for so long, something hangs that waiting does not mend. Shorter than the
 /// watchdog's patience, so that this says what hangs.
 const STALLED_AFTER: Duration = Duration::from_secs(40);
-/// How long one look at the queue waits.
-const LOOK: Duration = Duration::from_millis(100);
+/// How long one look for a record waits, at most: the shard's other partitions wait too.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long one slice takes, about.
+const SLICE: Duration = Duration::from_millis(20);
 
-/// Hands every committed record of the partition's state to `each`, in order.
-pub fn read(ingest: &Ingest, partition: i32, each: EachState<'_>) -> Result<(), LogError> {
-    let topic = &ingest.topics.state;
-    let (low, high) = ingest
-        .inquiry
-        .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
-        .map_err(|error| request_failed(&format!("the end of {topic} [{partition}]"), &error))?;
-    if low >= high {
-        return Ok(());
-    }
-    let reader = Reader::open(ingest, partition)?;
-    let mut buffer = Buffer::new(TAKE);
-    let mut position = low;
-    let mut moved = Instant::now();
-    while position < high {
-        // The group must not think this member dead while it reads.
-        ingest.tend()?;
-        reader.serve();
-        let before = position;
-        // A wait ends with the first record; what came with it is taken at once.
-        for (wait, limit) in [(LOOK, 1), (Duration::ZERO, TAKE)] {
-            let batch = reader.queue.take(wait, limit, &mut buffer);
-            for item in batch.items() {
-                match item {
-                    Item::Record(record) => {
-                        position = position.max(record.offset + 1);
-                        if let Some(key) = record.key {
-                            each(key, record.payload);
-                        }
-                    }
-                    Item::End { offset } => position = position.max(offset),
-                    Item::Error { code, .. } if is_passing(code) => {}
-                    Item::Error { code, .. } => {
-                        return Err(classify(code, &format!("reading {topic} [{partition}]")));
-                    }
-                }
-            }
-        }
-        if position > before {
-            moved = Instant::now();
-        } else if moved.elapsed() > STALLED_AFTER {
-            return Err(LogError::Stalled(format!(
-                "restoring {topic} [{partition}] stands at offset {position} of {high} for \
-                 {} s; a transaction that nobody ends may hold it back",
-                STALLED_AFTER.as_secs()
-            )));
-        }
-    }
-    Ok(())
+/// A restore that is under way.
+pub struct Restore<R> {
+    pub partition: i32,
+    from: Restored,
+    low: i64,
+    position: i64,
+    high: i64,
+    reader: Option<R>,
+    /// When the position moved last.
+    moved: Duration,
 }
 
-/// A consumer of one partition, no member of any group.
-struct Reader {
-    queue: Queue<Quiet>,
-    _partition: Queue<Quiet>,
-    consumer: Arc<BaseConsumer<Quiet>>,
-}
-
-impl Reader {
-    fn open(ingest: &Ingest, partition: i32) -> Result<Reader, LogError> {
-        let refused = |error| LogError::Fatal(format!("the reader of the state topic: {error}"));
-        let topic = &ingest.topics.state;
-        let consumer: BaseConsumer<Quiet> = client::restore(&ingest.kafka, ingest.shard)
-            .create_with_context(Quiet)
-            .map_err(refused)?;
-        let consumer = Arc::new(consumer);
-        let queue = Queue::new(&consumer);
-        let partition_queue = Queue::forwarded(topic, partition, &queue)
-            .ok_or_else(|| LogError::Unavailable(format!("{topic} [{partition}] has no queue")))?;
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Beginning)
-            .and_then(|()| consumer.assign(&list))
-            .map_err(refused)?;
-        Ok(Reader {
-            queue,
-            _partition: partition_queue,
-            consumer,
+impl<R: StateReader> Restore<R> {
+    pub fn begin<C>(client: &C, partition: i32) -> Result<Restore<R>, LogError>
+    where
+        C: Client<StateReader = R>,
+    {
+        let from = client.committed(partition, REQUEST_TIMEOUT)?;
+        let (low, high) = client.state_bounds(partition, REQUEST_TIMEOUT)?;
+        let reader = if low < high {
+            Some(client.read_state(partition)?)
+        } else {
+            None
+        };
+        Ok(Restore {
+            partition,
+            from,
+            low,
+            position: low,
+            high,
+            reader,
+            moved: client.clock().monotonic(),
         })
     }
 
-    fn serve(&self) {
-        if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
-            tracing::debug!(%error, "while restoring");
+    /// Reads for about [`SLICE`]; [`Restoring::Done`] once all that was committed before
+    /// [`Self::begin`] has been handed to `each`.
+    pub fn slice<C>(&mut self, client: &mut C, each: EachState<'_>) -> Result<Restoring, LogError>
+    where
+        C: Client<StateReader = R>,
+    {
+        let began = client.clock().monotonic();
+        let Some(reader) = &mut self.reader else {
+            return Ok(Restoring::Done(self.from.clone()));
+        };
+        while self.position < self.high {
+            let before = self.position;
+            let position = &mut self.position;
+            reader.take(LOOK, &mut |item| match item {
+                StateItem::Record { offset, key, value } => {
+                    *position = (*position).max(offset + 1);
+                    if let Some(key) = key {
+                        each(key, value);
+                    }
+                }
+                StateItem::End { offset } => *position = (*position).max(offset),
+            })?;
+            let now = client.clock().monotonic();
+            if self.position > before {
+                self.moved = now;
+            } else if now.saturating_sub(self.moved) > STALLED_AFTER {
+                return Err(LogError::Stalled(format!(
+                    "restoring partition {} of the state topic stands at offset {} of {} for \
+                     {} s; a transaction that nobody ends may hold it back",
+                    self.partition,
+                    self.position,
+                    self.high,
+                    STALLED_AFTER.as_secs()
+                )));
+            }
+            let is_over = now.saturating_sub(began) >= SLICE || self.position == before;
+            if is_over && self.position < self.high {
+                return Ok(Restoring::More {
+                    read: self.position - self.low,
+                    of: self.high - self.low,
+                });
+            }
         }
+        Ok(Restoring::Done(self.from.clone()))
     }
 }

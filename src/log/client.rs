@@ -153,6 +153,10 @@ pub trait Producer {
     /// Outside of transactions: waits until everything is delivered.
     fn flush(&self, within: Duration) -> Result<(), TxnError>;
 
+    /// Whether it lost a connection since it was registered. A request that the library sent
+    /// again by itself may then still be on its way, and end the next transaction.
+    fn is_disturbed(&self) -> bool;
+
     /// The first record since [`Self::begin`] that could not be delivered: its topic and why.
     fn take_failure(&self) -> Option<(String, RDKafkaErrorCode)>;
 }

@@ -3,40 +3,49 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{EachState, InputRecord, Log, LogError, Restored, Transaction, Wakeup};
+use super::client::Client;
+use super::{EachState, InputRecord, Log, LogError, Restored, Restoring, Transaction, Wakeup};
 use crate::config::{Kafka, Topics};
 use crate::deliver::Deliver;
 use crate::ingest::Ingest;
+use crate::kafka::KafkaClient;
 use crate::metrics::Metrics;
 
 /// One shard's log.
-pub struct KafkaLog {
+pub struct KafkaLog<C: Client = KafkaClient> {
     // Dropped first: an open transaction ends before the group is left.
-    deliver: Deliver,
-    ingest: Ingest,
+    deliver: Deliver<C::Producer>,
+    ingest: Ingest<C>,
 }
 
 impl KafkaLog {
-    /// Registers the shard's transactional id, which ends what an earlier process of the
-    /// same id left open, and joins the group.
+    /// Joins the group through librdkafka.
     ///
     /// # Errors
     /// [`LogError::Fatal`] where librdkafka refuses the settings. A cluster that does not
     /// answer is no error here: `poll` says so.
-    pub fn new(
+    pub fn connect(
         kafka: &Kafka,
         topics: &Topics,
         shard: usize,
         metrics: Arc<Metrics>,
     ) -> Result<KafkaLog, LogError> {
-        Ok(KafkaLog {
-            deliver: Deliver::new(kafka, topics, shard, metrics),
-            ingest: Ingest::new(kafka, topics, shard)?,
-        })
+        let client = KafkaClient::new(kafka, topics, shard)?;
+        let deliver = Deliver::new(kafka.transactions, kafka.transaction_timeout, metrics);
+        Ok(KafkaLog::new(client, deliver))
     }
 }
 
-impl Log for KafkaLog {
+impl<C: Client> KafkaLog<C> {
+    pub fn new(client: C, deliver: Deliver<C::Producer>) -> KafkaLog<C> {
+        KafkaLog {
+            deliver,
+            ingest: Ingest::new(client),
+        }
+    }
+}
+
+impl<C: Client> Log for KafkaLog<C> {
     fn poll(
         &mut self,
         wait: Duration,
@@ -45,10 +54,10 @@ impl Log for KafkaLog {
         self.ingest.poll(wait, each)
     }
 
-    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restored, LogError> {
+    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError> {
         // An open transaction of this shard's last life withholds the committed offset
         // until it ends; registering the id ends it.
-        self.deliver.prepare()?;
+        self.deliver.prepare(self.ingest.client())?;
         self.ingest.restore(partition, each)
     }
 
@@ -65,7 +74,7 @@ impl Log for KafkaLog {
     }
 
     fn high_watermark(&self, partition: i32) -> Option<i64> {
-        self.ingest.high_watermark(partition)
+        self.ingest.client().high_watermark(partition)
     }
 
     fn close(&mut self) {

@@ -24,8 +24,8 @@ use super::queue::Place;
 use crate::config;
 use crate::event::Timestamp;
 use crate::follow::{FollowError, Follower};
-use crate::ingest::client::Quiet;
-use crate::ingest::client::common;
+use crate::kafka::settings::Quiet;
+use crate::kafka::settings::common;
 use crate::publish::wall_clock;
 use crate::record::MailRecord;
 

@@ -379,6 +379,8 @@ fn who_posts_too_often_waits_and_nothing_big_is_read() {
     let big = "x".repeat(64 * 1024);
     let refused = pages.post(&format!("{link}/me"), &[("version", &big)]);
     assert_eq!(refused.status, 400);
+    // What was sent and not read would stand before the next request.
+    assert_eq!(refused.headers["connection"], "close");
     let limited = (0..60)
         .map(|_| pages.post("/c/nonsense/not-me", &[]).status)
         .filter(|status| *status == 429)

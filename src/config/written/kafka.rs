@@ -43,7 +43,7 @@ pub fn read(node: Option<&Node>, r: &mut Reader<'_>) -> Kafka {
     let group = section.text_or("group", "doorward", r);
     let instance = instance(&mut section, r);
     let second = Duration::from_secs(1);
-    let session = section.duration("session_timeout", 45 * second, ("6s", "30m"), r);
+    let session = section.duration("session_timeout", 10 * second, ("6s", "30m"), r);
     let transaction = section.duration("transaction_timeout", 5 * second, ("1s", "10s"), r);
     if transaction >= session
         && let Some(node) = section

@@ -20,6 +20,7 @@ use rdkafka_sys as sys;
 
 use crate::event::Timestamp;
 use crate::log::InputRecord;
+use crate::log::client::TxnError;
 
 /// A queue of a consumer, which it keeps alive: librdkafka wants every queue destroyed
 /// before its client.
@@ -232,16 +233,6 @@ impl Drop for Membership {
         // SAFETY: the pointer is ours.
         unsafe { sys::rd_kafka_consumer_group_metadata_destroy(self.0.as_ptr()) }
     }
-}
-
-/// Why a transactional call failed, and what librdkafka says may be done about it.
-#[derive(Clone, Debug)]
-pub struct TxnError {
-    pub code: RDKafkaErrorCode,
-    pub text: String,
-    pub fatal: bool,
-    pub retriable: bool,
-    pub must_abort: bool,
 }
 
 /// Adds the input offsets to the open transaction.

@@ -15,12 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
-/// One step of a rebalance, in the order in which they came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rebalance {
-    Assigned(Vec<i32>),
-    Revoked { partitions: Vec<i32>, lost: bool },
-}
+use crate::log::client::Rebalance;
 
 /// The consumer's context.
 #[derive(Default)]

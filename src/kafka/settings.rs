@@ -44,7 +44,8 @@ pub fn input(kafka: &Kafka, shard: usize) -> ClientConfig {
             "heartbeat.interval.ms",
             (session_ms / 3).clamp(1, 3_000).to_string(),
         )
-        .set("max.poll.interval.ms", session_ms.max(300_000).to_string())
+        // How long a rebalance waits for a member that cannot commit what it is to give up.
+        .set("max.poll.interval.ms", session_ms.max(60_000).to_string())
         // On a batch-read queue it moves the position one too far (librdkafka#5213).
         .set("enable.partition.eof", "false");
     config

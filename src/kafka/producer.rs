@@ -1,21 +1,24 @@
 //! One producer of librdkafka, from registration to its end.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{
     BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer,
 };
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::config::{Kafka, Topics};
-use crate::ingest::classify;
-use crate::ingest::client::{self, REQUEST_TIMEOUT};
-use crate::ingest::raw::{self, Membership, TxnError};
+use crate::log::client::{self, TxnError};
 use crate::log::{LogError, OutputRecord, OutputTopic};
+
+use super::classify;
+use super::raw::{self, Membership};
+use super::settings::{self, REQUEST_TIMEOUT};
 
 /// How long a full queue is left to drain before the next try.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(2);
@@ -27,16 +30,18 @@ pub struct Producer {
     names: Topics,
 }
 
-/// Remembers the first record that could not be delivered.
+/// Remembers the first record that could not be delivered, and whether a connection was lost.
 #[derive(Default)]
 pub struct Reports {
     // Written by the producer's thread, read after a failed commit.
     first_failure: Arc<Mutex<Option<(String, RDKafkaErrorCode)>>>,
+    disturbed: AtomicBool,
 }
 
 impl ClientContext for Reports {
+    // librdkafka logs the same by itself.
     fn error(&self, _: KafkaError, _: &str) {
-        // librdkafka logs the same by itself.
+        self.disturbed.store(true, Ordering::Relaxed);
     }
 }
 
@@ -65,9 +70,9 @@ impl Producer {
     /// that an earlier producer of it left open has ended when this returns.
     pub fn register(kafka: &Kafka, topics: &Topics, shard: usize) -> Result<Producer, LogError> {
         let config = if kafka.transactions {
-            client::transactional(kafka, shard)
+            settings::transactional(kafka, shard)
         } else {
-            client::producer(kafka, &format!("output-{shard}"))
+            settings::producer(kafka, &format!("output-{shard}"))
         };
         let inner: ThreadedProducer<Reports> = config
             .create_with_context(Reports::default())
@@ -78,7 +83,7 @@ impl Producer {
                     error.code,
                     &format!(
                         "registering the transactional id {}: {}",
-                        client::transactional_id(kafka, shard),
+                        settings::transactional_id(kafka, shard),
                         error.text
                     ),
                 )
@@ -88,54 +93,6 @@ impl Producer {
             inner,
             names: topics.clone(),
         })
-    }
-
-    pub fn begin(&self) -> Result<(), TxnError> {
-        self.take_failure();
-        raw::begin_transaction(self.inner.client())
-    }
-
-    /// Puts every record into the producer's queue, waiting until `deadline` where it is
-    /// full.
-    pub fn send_all(&self, records: &[OutputRecord], deadline: Instant) -> Result<(), TxnError> {
-        for record in records {
-            self.send(record, deadline)?;
-        }
-        Ok(())
-    }
-
-    pub fn send_offsets(
-        &self,
-        offsets: &TopicPartitionList,
-        member: &Membership,
-        timeout: Duration,
-    ) -> Result<(), TxnError> {
-        raw::send_offsets(self.inner.client(), offsets, member, timeout)
-    }
-
-    pub fn commit(&self, timeout: Duration) -> Result<(), TxnError> {
-        raw::commit_transaction(self.inner.client(), timeout)
-    }
-
-    pub fn abort(&self, timeout: Duration) -> Result<(), TxnError> {
-        raw::abort_transaction(self.inner.client(), timeout)
-    }
-
-    /// Waits until everything is delivered.
-    pub fn flush(&self, timeout: Duration) -> Result<(), TxnError> {
-        if raw::flush(self.inner.client(), timeout) {
-            Ok(())
-        } else {
-            Err(failed(
-                RDKafkaErrorCode::OperationTimedOut,
-                "records were not delivered in time",
-            ))
-        }
-    }
-
-    /// The first record that could not be delivered since the last call.
-    pub fn take_failure(&self) -> Option<(String, RDKafkaErrorCode)> {
-        self.inner.client().context().lock().take()
     }
 
     fn send(&self, record: &OutputRecord, deadline: Instant) -> Result<(), TxnError> {
@@ -174,6 +131,80 @@ impl Producer {
             std::thread::sleep(FULL_QUEUE_PAUSE);
         }
     }
+}
+
+impl client::Producer for Producer {
+    type Membership = Membership;
+
+    fn begin(&self) -> Result<(), TxnError> {
+        self.take_failure();
+        raw::begin_transaction(self.inner.client())
+    }
+
+    fn send_all(&self, records: &[OutputRecord], within: Duration) -> Result<(), TxnError> {
+        let deadline = Instant::now() + within;
+        for record in records {
+            self.send(record, deadline)?;
+        }
+        Ok(())
+    }
+
+    fn send_offsets(
+        &self,
+        offsets: &[(i32, i64)],
+        metadata: &str,
+        member: &Membership,
+        within: Duration,
+    ) -> Result<(), TxnError> {
+        let list = self::offsets(offsets, metadata, &self.names.events)
+            .map_err(|error| failed(RDKafkaErrorCode::InvalidArgument, &error.to_string()))?;
+        raw::send_offsets(self.inner.client(), &list, member, within)
+    }
+
+    fn commit(&self, within: Duration) -> Result<(), TxnError> {
+        raw::commit_transaction(self.inner.client(), within)
+    }
+
+    fn abort(&self, within: Duration) -> Result<(), TxnError> {
+        raw::abort_transaction(self.inner.client(), within)
+    }
+
+    fn flush(&self, within: Duration) -> Result<(), TxnError> {
+        if raw::flush(self.inner.client(), within) {
+            Ok(())
+        } else {
+            Err(failed(
+                RDKafkaErrorCode::OperationTimedOut,
+                "records were not delivered in time",
+            ))
+        }
+    }
+
+    fn is_disturbed(&self) -> bool {
+        let reports = self.inner.client().context();
+        reports.disturbed.load(Ordering::Relaxed)
+    }
+
+    fn take_failure(&self) -> Option<(String, RDKafkaErrorCode)> {
+        self.inner.client().context().lock().take()
+    }
+}
+
+/// Offsets of input partitions, each with `metadata`.
+pub fn offsets(
+    offsets: &[(i32, i64)],
+    metadata: &str,
+    topic: &str,
+) -> Result<TopicPartitionList, LogError> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for (partition, offset) in offsets {
+        let mut element = list.add_partition(topic, *partition);
+        element
+            .set_offset(Offset::Offset(*offset))
+            .map_err(|error| LogError::Fatal(format!("offset {offset}: {error}")))?;
+        element.set_metadata(metadata);
+    }
+    Ok(list)
 }
 
 fn headers(record: &OutputRecord) -> OwnedHeaders {

@@ -1,0 +1,314 @@
+//! librdkafka, as the protocols of a log use it.
+//!
+//! [`KafkaClient`] is a shard's member of the consumer group with all that belongs to it; each
+//! of its calls is a call of the library. What follows from an answer is decided in
+//! [`crate::ingest`] and [`crate::deliver`]. [`settings`] is the one place for librdkafka's
+//! own settings, [`raw`] the one place for the calls that no crate wraps.
+
+mod context;
+mod errors;
+pub mod producer;
+pub mod raw;
+pub mod settings;
+mod state;
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::client::Client as Native;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Kafka, Topics};
+use crate::log::client::{Client, Rebalance};
+use crate::log::{InputRecord, LogError, Restored};
+
+use context::Context;
+use errors::is_passing;
+pub use errors::{classify, request_failed};
+use producer::Producer;
+use raw::{Buffer, Item, Membership, Queue};
+use settings::Quiet;
+use state::StateReader;
+
+/// Records that one call to librdkafka takes.
+pub const TAKE: usize = 1_024;
+/// How often brokers are asked for life while none answers.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+
+/// One shard's clients of Kafka.
+pub struct KafkaClient {
+    kafka: Kafka,
+    topics: Topics,
+    shard: usize,
+    clock: SystemClock,
+    events: CString,
+    consumer: Arc<BaseConsumer<Context>>,
+    queue: Queue<Context>,
+    /// Of every assigned partition, held until it is revoked: dropping one strands it.
+    forwarded: BTreeMap<i32, Queue<Context>>,
+    /// Partitions that are fetched.
+    fetched: Vec<i32>,
+    buffer: Buffer,
+    /// Reads uncommitted, for high watermarks.
+    inquiry: Native<Quiet>,
+    last_probe: Option<Instant>,
+}
+
+impl KafkaClient {
+    /// Joins the group; the first assignment comes later.
+    ///
+    /// # Errors
+    /// [`LogError::Fatal`] where librdkafka refuses the settings. A cluster that does not
+    /// answer is no error here.
+    pub fn new(kafka: &Kafka, topics: &Topics, shard: usize) -> Result<KafkaClient, LogError> {
+        let refused = |error: KafkaError| LogError::Fatal(format!("the Kafka settings: {error}"));
+        let consumer: BaseConsumer<Context> = settings::input(kafka, shard)
+            .create_with_context(Context::default())
+            .map_err(refused)?;
+        consumer.subscribe(&[&topics.events]).map_err(refused)?;
+        let consumer = Arc::new(consumer);
+        let events = CString::new(topics.events.as_str())
+            .map_err(|_| LogError::Fatal("the name of the events topic holds a NUL".into()))?;
+        let inquiry = settings::inquiry(kafka);
+        let inquiry = Native::new(
+            &inquiry,
+            inquiry.create_native_config().map_err(refused)?,
+            rdkafka::types::RDKafkaType::RD_KAFKA_CONSUMER,
+            Quiet,
+        )
+        .map_err(refused)?;
+        Ok(KafkaClient {
+            kafka: kafka.clone(),
+            topics: topics.clone(),
+            shard,
+            clock: SystemClock::new(),
+            events,
+            queue: Queue::new(&consumer),
+            consumer,
+            forwarded: BTreeMap::new(),
+            fetched: Vec::new(),
+            buffer: Buffer::new(TAKE),
+            inquiry,
+            last_probe: None,
+        })
+    }
+
+    fn judge(&self, error: &KafkaError) -> Result<(), LogError> {
+        if let KafkaError::MessageConsumptionFatal(code) = error {
+            return Err(LogError::Fatal(format!("the consumer: {code}")));
+        }
+        match error.rdkafka_error_code() {
+            Some(code) if !is_passing(code) => {
+                Err(classify(code, &format!("reading {}", self.topics.events)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unassign(&mut self, partitions: &[i32]) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        self.fetched.retain(|fetched| {
+            let goes = partitions.contains(fetched);
+            if goes {
+                list.add_partition(&self.topics.events, *fetched);
+            }
+            !goes
+        });
+        self.consumer.incremental_unassign(&list)
+    }
+}
+
+impl Client for KafkaClient {
+    type Membership = Membership;
+    type Producer = Producer;
+    type StateReader = StateReader;
+
+    fn clock(&self) -> &dyn Clock {
+        &self.clock
+    }
+
+    fn tend(&mut self) -> Result<(), LogError> {
+        // Each call serves one event; a handful catches up with a rebalance and its log.
+        for _ in 0..4 {
+            match self.consumer.poll(Duration::ZERO) {
+                None => {}
+                Some(Err(error)) => self.judge(&error)?,
+                Some(Ok(_)) => {
+                    return Err(LogError::Fatal(
+                        "a record came outside of its partition's queue".into(),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn next_rebalance(&mut self) -> Option<Rebalance> {
+        self.consumer.context().next_rebalance()
+    }
+
+    fn lost(&self) -> Vec<i32> {
+        self.consumer.context().lost()
+    }
+
+    fn is_assignment_lost(&self) -> bool {
+        self.consumer.assignment_lost()
+    }
+
+    fn agree(&mut self, partitions: &[i32]) -> Result<(), LogError> {
+        for partition in partitions {
+            let queue = Queue::forwarded(&self.topics.events, *partition, &self.queue).ok_or_else(
+                || LogError::Unavailable(format!("partition {partition} has no queue")),
+            )?;
+            self.forwarded.insert(*partition, queue);
+        }
+        // The group goes on at once; each partition joins what is fetched later.
+        self.consumer
+            .incremental_assign(&TopicPartitionList::new())
+            .map_err(|error| LogError::Fatal(format!("the assignment: {error}")))
+    }
+
+    fn fetch(&mut self, partition: i32, from: Option<i64>) -> Result<(), LogError> {
+        if !self.forwarded.contains_key(&partition) {
+            return Err(LogError::Lost(vec![partition]));
+        }
+        let mut list = TopicPartitionList::new();
+        let offset = from.map_or(Offset::Beginning, Offset::Offset);
+        list.add_partition_offset(&self.topics.events, partition, offset)
+            .and_then(|()| self.consumer.incremental_assign(&list))
+            .map_err(|error| {
+                LogError::Fatal(format!("partition {partition} cannot be read: {error}"))
+            })?;
+        self.fetched.push(partition);
+        Ok(())
+    }
+
+    fn give_up(&mut self, partitions: &[i32]) -> Result<(), LogError> {
+        let given_up = self.unassign(partitions);
+        for partition in partitions {
+            self.forwarded.remove(partition);
+        }
+        given_up.map_err(|error| LogError::Fatal(format!("partitions cannot be given up: {error}")))
+    }
+
+    fn take(
+        &mut self,
+        wait: Duration,
+        limit: usize,
+        each: &mut dyn FnMut(InputRecord<'_>),
+    ) -> Result<usize, LogError> {
+        let batch = self.queue.take(wait, limit, &mut self.buffer);
+        let mut failed = None;
+        for item in batch.items() {
+            match item {
+                Item::Record(record) => each(record),
+                Item::End { .. } => {}
+                Item::Error { partition, code } => failed = Some((partition, code)),
+            }
+        }
+        match failed {
+            Some((partition, code)) if !is_passing(code) => Err(classify(
+                code,
+                &format!("reading {} [{partition}]", self.topics.events),
+            )),
+            _ => Ok(batch.len()),
+        }
+    }
+
+    /// While librdkafka says that all brokers are down, asks one now and then.
+    fn check_reachable(&mut self) -> Result<(), LogError> {
+        if !self.consumer.context().is_unreachable() {
+            return Ok(());
+        }
+        let due = self.last_probe.is_none_or(|at| at.elapsed() >= PROBE_EVERY);
+        if due {
+            let probe = self
+                .consumer
+                .fetch_metadata(Some(&self.topics.events), Duration::from_secs(1));
+            self.last_probe = Some(Instant::now());
+            if probe.is_ok() {
+                self.set_reachable();
+                return Ok(());
+            }
+        }
+        Err(LogError::Unavailable("no Kafka broker answers".into()))
+    }
+
+    fn set_reachable(&mut self) {
+        self.consumer.context().set_reachable();
+    }
+
+    fn membership(&self) -> Option<Membership> {
+        Membership::of(self.consumer.client())
+    }
+
+    fn committed(&self, partition: i32, within: Duration) -> Result<Restored, LogError> {
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition(&self.topics.events, partition);
+        let found = self
+            .consumer
+            .committed_offsets(wanted, within)
+            .map_err(|error| request_failed("the committed offset", &error))?;
+        let Some(found) = found.find_partition(&self.topics.events, partition) else {
+            return Err(LogError::Unavailable("no committed offset came".into()));
+        };
+        found
+            .error()
+            .map_err(|error| request_failed("the committed offset", &error))?;
+        Ok(match found.offset() {
+            Offset::Offset(offset) => Restored {
+                next_offset: Some(offset),
+                batch_id: Some(found.metadata().to_owned()).filter(|id| !id.is_empty()),
+            },
+            _ => Restored::default(),
+        })
+    }
+
+    fn commit_offsets(&self, offsets: &[(i32, i64)], metadata: &str) -> Result<(), LogError> {
+        let list = producer::offsets(offsets, metadata, &self.topics.events)?;
+        self.consumer
+            .commit(&list, CommitMode::Sync)
+            .map_err(|error| request_failed("the commit of offsets", &error))
+    }
+
+    fn high_watermark(&self, partition: i32) -> Option<i64> {
+        raw::cached_high_watermark(self.consumer.client(), &self.events, partition)
+    }
+
+    fn state_bounds(&self, partition: i32, within: Duration) -> Result<(i64, i64), LogError> {
+        let topic = &self.topics.state;
+        self.inquiry
+            .fetch_watermarks(topic, partition, within)
+            .map_err(|error| request_failed(&format!("the end of {topic} [{partition}]"), &error))
+    }
+
+    fn read_state(&self, partition: i32) -> Result<StateReader, LogError> {
+        StateReader::open(&self.kafka, &self.topics.state, self.shard, partition)
+    }
+
+    fn register(&self) -> Result<Producer, LogError> {
+        Producer::register(&self.kafka, &self.topics, self.shard)
+    }
+
+    fn transactional_id(&self) -> String {
+        settings::transactional_id(&self.kafka, self.shard)
+    }
+
+    fn leave(&mut self) {
+        self.consumer.context().begin_close();
+        let all = std::mem::take(&mut self.fetched);
+        let mut list = TopicPartitionList::new();
+        for partition in all {
+            list.add_partition(&self.topics.events, partition);
+        }
+        if let Err(error) = self.consumer.incremental_unassign(&list) {
+            tracing::warn!(%error, "partitions could not be given up before leaving the group");
+        }
+        self.forwarded.clear();
+    }
+}

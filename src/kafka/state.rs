@@ -1,0 +1,87 @@
+//! A consumer of one partition of `doorward.state`, no member of any group.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::raw::{Buffer, Item, Queue};
+use super::settings::{self, Quiet};
+use super::{TAKE, classify, is_passing};
+use crate::config::Kafka;
+use crate::log::LogError;
+use crate::log::client::{self, StateItem};
+
+pub struct StateReader {
+    topic: String,
+    partition: i32,
+    buffer: Buffer,
+    queue: Queue<Quiet>,
+    /// Held as long as the reader: dropping it strands the partition.
+    _of_partition: Queue<Quiet>,
+    consumer: Arc<BaseConsumer<Quiet>>,
+}
+
+impl StateReader {
+    pub fn open(
+        kafka: &Kafka,
+        topic: &str,
+        shard: usize,
+        partition: i32,
+    ) -> Result<StateReader, LogError> {
+        let refused = |error| LogError::Fatal(format!("the reader of the state topic: {error}"));
+        let consumer: BaseConsumer<Quiet> = settings::restore(kafka, shard)
+            .create_with_context(Quiet)
+            .map_err(refused)?;
+        let consumer = Arc::new(consumer);
+        let queue = Queue::new(&consumer);
+        let of_partition = Queue::forwarded(topic, partition, &queue)
+            .ok_or_else(|| LogError::Unavailable(format!("{topic} [{partition}] has no queue")))?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Beginning)
+            .and_then(|()| consumer.assign(&list))
+            .map_err(refused)?;
+        Ok(StateReader {
+            topic: topic.to_owned(),
+            partition,
+            buffer: Buffer::new(TAKE),
+            queue,
+            _of_partition: of_partition,
+            consumer,
+        })
+    }
+}
+
+impl client::StateReader for StateReader {
+    fn take(
+        &mut self,
+        wait: Duration,
+        each: &mut dyn FnMut(StateItem<'_>),
+    ) -> Result<(), LogError> {
+        // Serves errors and log lines; records come through the queue.
+        if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
+            tracing::debug!(%error, "while restoring");
+        }
+        // A wait ends with the first record; what came with it is taken at once.
+        for (wait, limit) in [(wait, 1), (Duration::ZERO, TAKE)] {
+            let batch = self.queue.take(wait, limit, &mut self.buffer);
+            for item in batch.items() {
+                match item {
+                    Item::Record(record) => each(StateItem::Record {
+                        offset: record.offset,
+                        key: record.key,
+                        value: record.payload,
+                    }),
+                    Item::End { offset } => each(StateItem::End { offset }),
+                    Item::Error { code, .. } if is_passing(code) => {}
+                    Item::Error { code, .. } => {
+                        let doing = format!("reading {} [{}]", self.topic, self.partition);
+                        return Err(classify(code, &doing));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
