@@ -39,7 +39,7 @@ pub(super) struct Member {
     expelled: bool,
     pub(super) lost: bool,
     rejoin: bool,
-    left: bool,
+    pub(super) left: bool,
     /// When the coordinator last knew this member.
     known_at: u64,
     due: u64,

@@ -1,5 +1,7 @@
 //! The way between a client and the brokers, and what happens on it.
 
+use std::rc::Rc;
+
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::cluster::Cluster;
@@ -44,8 +46,9 @@ pub enum Trouble {
     Slow { ms: u64 },
     /// It arrives when whoever asked has long given up.
     Late { ms: u64 },
-    /// The connection breaks before the answer, and the client library asks again.
-    Twice,
+    /// The connection breaks; the client library asks again by itself and is answered, but
+    /// the first request was only held up, and arrives so much later.
+    Twice { ms: u64 },
 }
 
 /// Trouble that waits for a request.
@@ -74,6 +77,8 @@ pub struct Network {
     cut: Vec<(ProcessId, u64)>,
     /// Processes that are sent no records, and until when.
     starved: Vec<(ProcessId, u64)>,
+    /// Processes whose connections broke, as often as they did.
+    disturbed: Vec<ProcessId>,
     pub(super) rng: fastrand::Rng,
 }
 
@@ -83,6 +88,7 @@ impl Network {
             misfortunes: Vec::new(),
             cut: Vec::new(),
             starved: Vec::new(),
+            disturbed: Vec::new(),
             rng: fastrand::Rng::with_seed(seed ^ 0xae7),
         }
     }
@@ -131,6 +137,13 @@ impl World {
         latest(&self.0.network.borrow().starved, process, self.now()).is_some()
     }
 
+    /// How often connections of the process broke so far.
+    pub(super) fn disturbances(&self, process: ProcessId) -> usize {
+        let network = self.0.network.borrow();
+        let all = network.disturbed.iter();
+        all.filter(|disturbed| **disturbed == process).count()
+    }
+
     /// A number below `end`.
     pub(super) fn draw(&self, end: u64) -> u64 {
         self.0.network.borrow_mut().rng.u64(0..end.max(1))
@@ -145,6 +158,7 @@ impl World {
         within_ms: u64,
         request: impl Fn(&mut Cluster, u64) -> Result<R, RDKafkaErrorCode> + 'static,
     ) -> Result<R, Failure> {
+        let request = Rc::new(request);
         let deadline = self.now() + within_ms;
         if !self.live(process) {
             return Err(Failure::Dead);
@@ -182,16 +196,19 @@ impl World {
                     return self.give_up(process, deadline);
                 }
                 Some(Trouble::Unanswered) => {
-                    let _ = self.ask(ask, &request);
+                    let _ = self.ask(ask, &*request);
                     return self.give_up(process, deadline);
                 }
-                Some(Trouble::Twice) => {
-                    let _ = self.ask(ask, &request);
-                    self.wait(2);
-                    self.thaw(process)?;
+                Some(Trouble::Twice { ms }) => {
+                    self.0.network.borrow_mut().disturbed.push(process);
+                    let request = Rc::clone(&request);
+                    let late = Box::new(move |cluster: &mut Cluster, now: u64| {
+                        let _ = request(cluster, now);
+                    });
+                    self.plan(self.now() + ms, Happening::Late(late));
                 }
             }
-            match self.ask(ask, &request) {
+            match self.ask(ask, &*request) {
                 Ok(answer) => {
                     self.wait(self.draw(2));
                     self.thaw(process)?;
