@@ -9,7 +9,7 @@
 mod batch;
 pub mod control;
 mod core;
-mod output;
+pub mod output;
 mod restore;
 
 use std::collections::VecDeque;

@@ -87,7 +87,7 @@ fn a_killed_broker_comes_back_with_what_it_had() {
     kafka.create_topic("kept", 1, &[]);
     kafka.produce("kept", [("ann", "before")]);
     kafka.kill_broker(0);
-    kafka.restart_broker(0);
+    kafka.restart_brokers();
     kafka.produce("kept", [("ann", "after")]);
     let payloads: Vec<_> = kafka
         .read_committed("kept")

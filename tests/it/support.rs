@@ -9,12 +9,20 @@
 pub mod doorward;
 #[path = "support/kafka.rs"]
 pub mod kafka;
+#[path = "support/oracle.rs"]
+pub mod oracle;
 #[path = "support/process.rs"]
 pub mod process;
+#[path = "support/proxy.rs"]
+pub mod proxy;
 #[path = "support/smtp.rs"]
 pub mod smtp;
+#[path = "support/stage.rs"]
+pub mod stage;
 #[path = "support/story.rs"]
 pub mod story;
+#[path = "support/traffic.rs"]
+pub mod traffic;
 
 use std::collections::BTreeSet;
 use std::io::Write;

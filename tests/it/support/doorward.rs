@@ -101,6 +101,23 @@ impl Doorward {
         }
     }
 
+    /// Another instance of the same group, which reaches the cluster at `brokers`.
+    pub fn sibling(&self, instance: &str, brokers: &str) -> Doorward {
+        let twin = self.twin();
+        twin.set("instance", instance);
+        twin.set("brokers", brokers);
+        twin
+    }
+
+    /// Gives a text setting of the configuration another value.
+    pub fn set(&self, name: &str, value: &str) {
+        let text = fs::read_to_string(self.config()).expect("the configuration");
+        let start = format!("{name} = ");
+        let line = text.lines().find(|line| line.starts_with(&start));
+        let line = line.unwrap_or_else(|| panic!("no setting {name}"));
+        self.reconfigure(&format!("{line}\n"), &format!("{name} = \"{value}\"\n"));
+    }
+
     /// The name of the topic that plays `role`.
     pub fn topic(&self, role: &str) -> String {
         format!("{}.{role}", self.prefix)
@@ -178,6 +195,49 @@ impl Doorward {
             }
             admin_address(&process.errors())
         })
+    }
+
+    /// What `/readyz` says: the status, and the reasons.
+    #[track_caller]
+    pub fn readiness(&mut self) -> (u16, String) {
+        let address = self.admin_address();
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .into();
+        let mut answer = agent
+            .get(format!("http://{address}/readyz"))
+            .call()
+            .expect("an answer from the admin listener");
+        let text = answer.body_mut().read_to_string().expect("text");
+        (answer.status().as_u16(), text)
+    }
+
+    /// Sends the running process a signal such as `STOP`.
+    #[track_caller]
+    pub fn signal(&mut self, name: &str) {
+        self.process
+            .as_mut()
+            .expect("a running process")
+            .signal(name);
+    }
+
+    /// Memory that the running process holds, in KiB.
+    pub fn resident_kib(&self) -> Option<u64> {
+        self.process.as_ref()?.resident_kib()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_some() && !self.has_ended()
+    }
+
+    /// What the running process has logged so far.
+    pub fn log(&self) -> String {
+        self.process
+            .as_ref()
+            .map(Process::errors)
+            .unwrap_or_default()
     }
 
     /// SIGKILL.

@@ -5,6 +5,10 @@
 //! [`Cluster::unique`] and never counts on being alone. A test that stops brokers, or needs
 //! several, starts a cluster of its own.
 
+// The path is said, since a benchmark includes this file from another folder.
+#[path = "kafka/look.rs"]
+mod look;
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -24,6 +28,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::process::{Folder, Process};
+use super::proxy::Door;
 use super::{PATIENCE, eventually, service};
 
 /// Any 16 bytes in URL-safe base64 will do; every broker formats its log with the same.
@@ -43,11 +48,17 @@ pub fn shared() -> Option<&'static Cluster> {
 /// A cluster of `size` brokers of the caller's own; `None` (and a printed line) where no
 /// Kafka is installed.
 pub fn start_cluster(size: usize) -> Option<Cluster> {
+    start_cluster_with_doors(size, 0)
+}
+
+/// The same, with `doors` ways to it that a test can cut, each of its own. Whoever comes
+/// through a door is led through the same one to every broker.
+pub fn start_cluster_with_doors(size: usize, doors: usize) -> Option<Cluster> {
     let lib = service("DOORWARD_KAFKA_LIB")?;
     // A free port is only known to have been free, so a start that lost one to somebody
     // else in between is tried again with others.
     for attempt in 1.. {
-        let mut cluster = Cluster::configure(&lib, size);
+        let mut cluster = Cluster::configure(&lib, size, doors);
         for broker in &mut cluster.brokers {
             broker.start(&lib);
         }
@@ -64,6 +75,7 @@ pub fn start_cluster(size: usize) -> Option<Cluster> {
 pub struct Cluster {
     // Before the folder, so that brokers have ended when their files go.
     brokers: Vec<Broker>,
+    doors: Vec<Door>,
     producer: OnceLock<ThreadedProducer<Deliveries>>,
     lib: PathBuf,
     _folder: Folder,
@@ -110,15 +122,20 @@ impl Record {
 }
 
 impl Cluster {
-    fn configure(lib: &Path, size: usize) -> Cluster {
+    fn configure(lib: &Path, size: usize, doors: usize) -> Cluster {
         let folder = Folder::new("kafka");
         // All held until all are known, or the system could hand one out twice.
-        let held: Vec<TcpListener> = (0..size * 2).map(|_| free_port()).collect();
+        let held: Vec<TcpListener> = (0..size * (2 + doors)).map(|_| free_port()).collect();
         let ports: Vec<u16> = held
             .iter()
             .map(|socket| socket.local_addr().expect("a bound socket").port())
             .collect();
-        let (clients, controllers) = ports.split_at(size);
+        let (clients, others) = ports.split_at(size);
+        let (controllers, behind_doors) = others.split_at(size);
+        let doors: Vec<(&[u16], Door)> = behind_doors
+            .chunks(size)
+            .map(|ports| (ports, Door::new(ports)))
+            .collect();
         let voters: Vec<String> = controllers
             .iter()
             .enumerate()
@@ -132,7 +149,8 @@ impl Cluster {
                 let own = folder.path().join(format!("broker-{}", at + 1));
                 fs::create_dir(&own).expect("a folder for the broker");
                 let node = at + 1;
-                let settings = settings(node, size, port, controller, &voters.join(","), &own);
+                let settings = settings(node, size, &voters.join(","), &own)
+                    + &listeners(at, port, controller, &doors);
                 fs::write(own.join("server.properties"), settings).expect("settings written");
                 fs::write(own.join("log4j2.properties"), LOG_SETTINGS).expect("settings written");
                 Broker {
@@ -144,6 +162,7 @@ impl Cluster {
             .collect();
         Cluster {
             brokers,
+            doors: doors.into_iter().map(|(_, door)| door).collect(),
             producer: OnceLock::new(),
             lib: lib.to_owned(),
             _folder: folder,
@@ -179,6 +198,16 @@ impl Cluster {
             .map(|broker| format!("127.0.0.1:{}", broker.port))
             .collect();
         addresses.join(",")
+    }
+
+    /// The way number `at` to this cluster.
+    pub fn door(&self, at: usize) -> &Door {
+        &self.doors[at]
+    }
+
+    /// How many brokers it has, running or not.
+    pub fn size(&self) -> usize {
+        self.brokers.len()
     }
 
     /// The least that a client of this cluster needs. Brokers that are not up yet are asked
@@ -360,13 +389,17 @@ impl Cluster {
         self.brokers[at].process = None;
     }
 
-    /// Starts a stopped broker again on its own files and port, and waits until the whole
-    /// cluster is up.
-    pub fn restart_broker(&mut self, at: usize) {
+    /// Starts every stopped broker again on its own files and port, and waits until the
+    /// whole cluster is up.
+    pub fn restart_brokers(&mut self) {
         let lib = self.lib.clone();
-        self.brokers[at].start(&lib);
+        for broker in &mut self.brokers {
+            if broker.process.is_none() {
+                broker.start(&lib);
+            }
+        }
         self.wait_until_ready()
-            .unwrap_or_else(|why| panic!("broker {at} did not come back: {why}"));
+            .unwrap_or_else(|why| panic!("a broker did not come back: {why}"));
     }
 }
 
@@ -451,14 +484,7 @@ fn free_port() -> TcpListener {
     TcpListener::bind(("127.0.0.1", 0)).expect("a free port")
 }
 
-fn settings(
-    node: usize,
-    size: usize,
-    port: u16,
-    controller: u16,
-    voters: &str,
-    folder: &Path,
-) -> String {
+fn settings(node: usize, size: usize, voters: &str, folder: &Path) -> String {
     let replicas = size.min(3);
     let in_sync = replicas.min(2);
     let data = folder.join("data");
@@ -466,10 +492,7 @@ fn settings(
         "process.roles=broker,controller\n\
          node.id={node}\n\
          controller.quorum.voters={voters}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
          controller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          log.dirs={data}\n\
          auto.create.topics.enable=false\n\
          group.initial.rebalance.delay.ms=0\n\
@@ -480,6 +503,26 @@ fn settings(
          transaction.state.log.replication.factor={replicas}\n\
          transaction.state.log.min.isr={in_sync}\n",
         data = data.display(),
+    )
+}
+
+/// A listener for those who come directly, one for the other brokers' controllers, and one
+/// behind each door, which says that it stands at the door.
+fn listeners(at: usize, port: u16, controller: u16, doors: &[(&[u16], Door)]) -> String {
+    let mut bound = format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
+    let mut advertised = format!("PLAINTEXT://127.0.0.1:{port}");
+    let mut protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
+    for (number, (behind, door)) in doors.iter().enumerate() {
+        let (inside, outside) = (behind[at], door.ports()[at]);
+        bound += &format!(",DOOR{number}://127.0.0.1:{inside}");
+        advertised += &format!(",DOOR{number}://127.0.0.1:{outside}");
+        protocols += &format!(",DOOR{number}:PLAINTEXT");
+    }
+    format!(
+        "listeners={bound}\n\
+         advertised.listeners={advertised}\n\
+         inter.broker.listener.name=PLAINTEXT\n\
+         listener.security.protocol.map={protocols}\n"
     )
 }
 

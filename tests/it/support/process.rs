@@ -102,18 +102,32 @@ impl Process {
     /// SIGTERM, and the status with which it ends.
     #[track_caller]
     pub fn terminate(&mut self, patience: Duration) -> ExitStatus {
-        if self.ended().is_none() {
-            let done = Command::new("kill")
-                .arg(self.id().to_string())
-                .status()
-                .unwrap_or_else(|e| panic!("cannot run kill: {e}"));
-            assert!(
-                done.success() || self.ended().is_some(),
-                "cannot signal {}",
-                self.name
-            );
-        }
+        self.signal("TERM");
         self.wait(patience)
+    }
+
+    /// Sends a signal such as `STOP`, unless it has ended.
+    #[track_caller]
+    pub fn signal(&mut self, name: &str) {
+        if self.ended().is_some() {
+            return;
+        }
+        let done = Command::new("kill")
+            .args(["-s", name, &self.id().to_string()])
+            .status()
+            .unwrap_or_else(|e| panic!("cannot run kill: {e}"));
+        assert!(
+            done.success() || self.ended().is_some(),
+            "cannot signal {}",
+            self.name
+        );
+    }
+
+    /// Memory that it holds, in KiB; `None` once it has ended.
+    pub fn resident_kib(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
     }
 }
 
