@@ -322,6 +322,11 @@ impl Engine {
         Ok(())
     }
 
+    /// The key under which the account's state is kept.
+    pub fn state_key_of(&self, account: &str) -> StateKey {
+        account_key(&self.settings.state_key, account)
+    }
+
     /// The account's current case, for tests and tools.
     pub fn case_of(&self, partition: &Partition, account: &str) -> Option<CaseId> {
         let key = account_key(&self.settings.state_key, account);

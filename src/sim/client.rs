@@ -13,7 +13,7 @@ use super::clock::SimClock;
 use super::group::SimMembership;
 use super::network::{Ask, Failure};
 use super::producer::SimProducer;
-use super::topic::Topic;
+use super::topic::{Isolation, Topic};
 use super::world::{ActorId, ProcessId, World};
 
 /// The words of the error with which the death of a process shows.
@@ -61,6 +61,22 @@ impl SimClient {
     /// Its number, for [`World::resume_at`].
     pub fn member(&self) -> usize {
         self.member
+    }
+
+    /// The world that it is a client in.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// A reader of a partition of the state topic.
+    pub fn state_reader(&self, partition: i32, isolation: Isolation) -> SimStateReader {
+        SimStateReader {
+            world: self.world.clone(),
+            process: self.process,
+            partition,
+            isolation,
+            position: 0,
+        }
     }
 
     fn alive(&self) -> Result<(), LogError> {
@@ -249,12 +265,7 @@ impl Client for SimClient {
 
     fn read_state(&self, partition: i32) -> Result<SimStateReader, LogError> {
         self.alive()?;
-        Ok(SimStateReader {
-            world: self.world.clone(),
-            process: self.process,
-            partition,
-            position: 0,
-        })
+        Ok(self.state_reader(partition, Isolation::Committed))
     }
 
     fn register(&self) -> Result<SimProducer, LogError> {
@@ -298,6 +309,7 @@ pub struct SimStateReader {
     world: World,
     process: ProcessId,
     partition: i32,
+    isolation: Isolation,
     position: i64,
 }
 
@@ -336,7 +348,7 @@ impl SimStateReader {
         }
         let log = cluster.log((Topic::State, self.partition));
         let mut shown = 0;
-        for record in log.committed(self.position).take(chunk) {
+        for record in log.read(self.position, self.isolation).take(chunk) {
             each(StateItem::Record {
                 offset: record.offset,
                 key: record.message.key.as_deref(),
@@ -345,7 +357,10 @@ impl SimStateReader {
             self.position = record.offset + 1;
             shown += 1;
         }
-        let end = log.last_stable_offset();
+        let end = match self.isolation {
+            Isolation::Committed => log.last_stable_offset(),
+            Isolation::Uncommitted => log.high_watermark(),
+        };
         if shown < chunk && end > self.position {
             self.position = end;
             each(StateItem::End { offset: end });

@@ -69,7 +69,7 @@ pub struct Cluster {
     errands: Vec<(u64, Errand)>,
     /// Of everything that was ever written, in order.
     digest: SipHasher13,
-    /// Rises whenever a reader may find something new.
+    /// Rises whenever a reader of events may find something new.
     pub changes: u64,
     /// Time that passed all at once while nothing else happened.
     pub leapt_ms: u64,
@@ -134,7 +134,7 @@ impl Cluster {
     pub fn publish(&mut self, place: Place, message: Message, now: u64) -> i64 {
         let time = self.time(now);
         (place, &message, time.0).hash(&mut self.digest);
-        self.changes += 1;
+        self.changes += u64::from(place.0 == Topic::Events);
         let appended = self.log_mut(place).append(message, time, None);
         appended.unwrap_or(-1)
     }
@@ -220,10 +220,12 @@ impl Cluster {
             } => {
                 (&id, producer, commit).hash(&mut self.digest);
                 match target {
-                    Target::Log(place) => self.log_mut(place).end(producer, commit),
+                    Target::Log(place) => {
+                        self.log_mut(place).end(producer, commit);
+                        self.changes += u64::from(place.0 == Topic::Events);
+                    }
                     Target::Offsets => self.group.end(producer, commit),
                 }
-                self.changes += 1;
                 self.transactions.written(&id, target);
             }
             Errand::Look => self.look(now),

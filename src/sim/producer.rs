@@ -49,6 +49,11 @@ impl SimProducer {
         }
     }
 
+    /// The same registration once more, as nobody should use it.
+    pub fn again(&self) -> SimProducer {
+        SimProducer::new(&self.world, self.process, self.id.clone(), self.producer)
+    }
+
     fn targets(&self, records: &[OutputRecord]) -> Vec<(Place, Message)> {
         let keyed = records.iter().map(|record| {
             let topic = record.topic.into();

@@ -89,6 +89,15 @@ enum Entry {
     Marker,
 }
 
+/// Which records a reader is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Those of committed transactions, up to the first that is undecided.
+    Committed,
+    /// All, whatever becomes of them.
+    Uncommitted,
+}
+
 /// A record that a reader may see.
 #[derive(Clone, Copy, Debug)]
 pub struct Visible<'a> {
@@ -174,23 +183,31 @@ impl PartitionLog {
         offset(first.unwrap_or(self.entries.len()))
     }
 
-    /// Committed records from `from` on that a reader of committed records may see.
-    pub fn committed(&self, from: i64) -> impl Iterator<Item = Visible<'_>> {
-        let end = index(self.last_stable_offset());
+    /// Records from `from` on that a reader may see.
+    pub fn read(&self, from: i64, isolation: Isolation) -> impl Iterator<Item = Visible<'_>> {
+        let end = match isolation {
+            Isolation::Committed => index(self.last_stable_offset()),
+            Isolation::Uncommitted => self.entries.len(),
+        };
         let begin = index(from).min(end);
         let entries = self.entries[begin..end].iter().enumerate();
         entries.filter_map(move |(at, entry)| match entry {
             Entry::Record {
                 time,
                 message,
-                fate: Fate::Committed,
-            } => Some(Visible {
+                fate,
+            } if *fate == Fate::Committed || isolation == Isolation::Uncommitted => Some(Visible {
                 offset: offset(begin + at),
                 time: *time,
                 message,
             }),
             _ => None,
         })
+    }
+
+    /// Committed records from `from` on.
+    pub fn committed(&self, from: i64) -> impl Iterator<Item = Visible<'_>> {
+        self.read(from, Isolation::Committed)
     }
 }
 

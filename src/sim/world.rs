@@ -82,6 +82,7 @@ pub(super) struct Inner {
     now: Cell<u64>,
     order: Cell<u64>,
     depth: Cell<u32>,
+    doom: Cell<u64>,
     queue: RefCell<BinaryHeap<Reverse<Event>>>,
     pub(super) cluster: RefCell<Cluster>,
     pub(super) members: RefCell<Members>,
@@ -103,6 +104,7 @@ impl World {
             now: Cell::new(0),
             order: Cell::new(0),
             depth: Cell::new(0),
+            doom: Cell::new(u64::MAX),
             queue: RefCell::default(),
             cluster: RefCell::new(Cluster::new(setup, seed ^ 0x5eed)),
             members: RefCell::default(),
@@ -302,7 +304,12 @@ impl World {
     }
 
     pub fn is_dead(&self, id: ProcessId) -> bool {
-        self.process(id, |process| process.dead)
+        self.now() >= self.0.doom.get() || self.process(id, |process| process.dead)
+    }
+
+    /// When everything dies, so that a history ends in which somebody tries for ever.
+    pub fn set_doom(&self, at: u64) {
+        self.0.doom.set(at);
     }
 
     /// Lets the process die at the `calls`-th call that its clients make from now on.

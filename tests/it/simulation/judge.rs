@@ -1,0 +1,161 @@
+//! After a history: is everything as a plain single pass over the log says?
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use doorward::engine::output::Outputs;
+use doorward::engine::{Engine, Partition, StateKey};
+use doorward::event::decode::Dropped;
+use doorward::event::{Source, Timestamp};
+use doorward::log::{InputRecord, OutputTopic};
+use doorward::sim::cluster::Cluster;
+use doorward::sim::topic::Topic;
+
+use super::host::{engine, provenance};
+use crate::support::oracle::{Oracle, Seen};
+
+/// A timer may act so much after its time: the publishing again of one that came too early,
+/// and what a restart takes.
+const TIMER_GRACE_MS: i64 = 5 * 60_000;
+
+/// Topics that are compared, record by record.
+const OUTPUTS: [(Topic, OutputTopic); 5] = [
+    (Topic::Commands, OutputTopic::Commands),
+    (Topic::Decisions, OutputTopic::Decisions),
+    (Topic::Cases, OutputTopic::Cases),
+    (Topic::Mail, OutputTopic::Mail),
+    (Topic::DeadLetters, OutputTopic::DeadLetters),
+];
+
+/// What is wrong, a line each; nothing where all is well.
+pub fn judge(cluster: &Cluster, now: u64) -> Vec<String> {
+    let partitions = cluster.partitions(Topic::Events);
+    let mut oracle = Oracle::new(engine(partitions), provenance());
+    let mut complaints = Vec::new();
+    let engine = engine(partitions);
+    for partition in 0..partitions {
+        let mut fresh = Partition::default();
+        let mut timers = Timers::default();
+        let decoder = engine.rules().decoder();
+        let mut out = Outputs::default();
+        for record in cluster.log((Topic::Events, partition)).committed(0) {
+            let input = InputRecord {
+                partition,
+                offset: record.offset,
+                broker_time: record.time,
+                key: record.message.key.as_deref(),
+                payload: record.message.payload.as_deref(),
+            };
+            oracle.read(input);
+            timers.look(&engine, &fresh, record.time);
+            let payload = record.message.payload.as_deref().unwrap_or_default();
+            if let Ok(event) = decoder.decode(payload, &mut Dropped::new()) {
+                let source = Source {
+                    partition,
+                    offset: record.offset,
+                };
+                engine.handle(&mut fresh, &event, source, record.time, &mut out);
+                out.clear();
+            }
+        }
+        timers.look(&engine, &fresh, cluster.time(now));
+        complaints.extend(timers.late.iter().map(|late| {
+            format!("partition {partition}: a timer that was due at {late} did not act in time")
+        }));
+        complaints.extend(state(cluster, &engine, partition, &mut fresh, now));
+    }
+    complaints.extend(oracle.judge(&seen(cluster)));
+    complaints
+}
+
+/// Everything that readers of committed records saw.
+fn seen(cluster: &Cluster) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    for (topic, role) in OUTPUTS {
+        for partition in 0..cluster.partitions(topic) {
+            for record in cluster.log((topic, partition)).committed(0) {
+                let headers = record.message.headers.iter();
+                seen.push(Seen {
+                    topic: role,
+                    place: Some((partition, record.offset)),
+                    key: record.message.key.clone().unwrap_or_default(),
+                    payload: record.message.payload.clone(),
+                    headers: headers
+                        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                        .collect(),
+                });
+            }
+        }
+    }
+    seen
+}
+
+#[derive(Default)]
+struct Timers {
+    late: BTreeSet<Timestamp>,
+}
+
+impl Timers {
+    /// Before an event at `time`: whatever was due long before must have acted.
+    fn look(&mut self, engine: &Engine, partition: &Partition, time: Timestamp) {
+        if let Some(due) = engine.next_deadline(partition)
+            && time.since_ms(due) > TIMER_GRACE_MS
+        {
+            self.late.insert(due);
+        }
+    }
+}
+
+/// The durable state must hold exactly what the single pass knows. What is idle is swept at
+/// times that no rule fixes, so both sides are swept before they are compared.
+fn state(
+    cluster: &Cluster,
+    engine: &Engine,
+    partition: i32,
+    expected: &mut Partition,
+    now: u64,
+) -> Vec<String> {
+    let mut written: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    for record in cluster.log((Topic::State, partition)).committed(0) {
+        let key = record.message.key.clone().unwrap_or_default();
+        match &record.message.payload {
+            Some(value) => written.insert(key, value.clone()),
+            None => written.remove(&key),
+        };
+    }
+    let mut restored = Partition::default();
+    for (key, value) in &written {
+        if let Err(error) = engine.restore_state(&mut restored, key, Some(value)) {
+            return vec![format!("partition {partition}: a state record: {error}")];
+        }
+    }
+    let mut keys: BTreeSet<StateKey> = BTreeSet::new();
+    for account in 0..super::tale::ACCOUNTS {
+        keys.insert(engine.state_key_of(&format!("u-{account}")));
+    }
+    let mut complaints = Vec::new();
+    for key in written.keys() {
+        if !keys.iter().any(|known| known.0 == key[..]) {
+            complaints.push(format!("partition {partition}: state of nobody"));
+        }
+    }
+    let later = cluster.time(now).plus_ms(2 * 3_600_000);
+    for side in [&mut restored, &mut *expected] {
+        side.note_time(engine, later, &mut Outputs::default());
+    }
+    for (account, key) in keys.iter().enumerate() {
+        let is = engine.encode_state(&restored, *key);
+        let should = engine.encode_state(expected, *key);
+        if is != should {
+            let say = |state: &Option<Vec<u8>>| match state {
+                Some(bytes) => format!("{} bytes", bytes.len()),
+                None => "nothing".to_owned(),
+            };
+            complaints.push(format!(
+                "partition {partition}: the state of the {account}. account is {} and not {}",
+                say(&is),
+                say(&should)
+            ));
+        }
+    }
+    complaints
+}
