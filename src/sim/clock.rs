@@ -49,15 +49,11 @@ fn with<R: Default>(read: impl FnOnce(&World) -> R) -> R {
 
 impl Clock for SimClock {
     fn monotonic(&self) -> Duration {
-        with(|world| Duration::from_millis(world.now() + world.cluster(|c| c.leapt_ms)))
+        with(|world| Duration::from_millis(world.elapsed()))
     }
 
     fn wall(&self) -> Timestamp {
-        with(|world| {
-            let now = world.now();
-            let right = world.cluster(|cluster| cluster.time(now));
-            right.plus_ms(world.wall_off(self.process))
-        })
+        with(|world| world.time().plus_ms(world.wall_off(self.process)))
     }
 
     fn sleep(&self, pause: Duration) {

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use super::cluster::{Cluster, Errand, Setup};
 use super::member::Members;
 use super::network::Network;
+use crate::event::Timestamp;
 
 /// Something that acts by itself: a shard, a mailer, the login pipeline, misfortune.
 pub trait Actor {
@@ -83,6 +84,10 @@ pub(super) struct Inner {
     order: Cell<u64>,
     depth: Cell<u32>,
     doom: Cell<u64>,
+    start: Timestamp,
+    /// Time that passed all at once.
+    leapt: Cell<u64>,
+    leaps: RefCell<Vec<(Timestamp, Timestamp)>>,
     queue: RefCell<BinaryHeap<Reverse<Event>>>,
     pub(super) cluster: RefCell<Cluster>,
     pub(super) members: RefCell<Members>,
@@ -105,6 +110,9 @@ impl World {
             order: Cell::new(0),
             depth: Cell::new(0),
             doom: Cell::new(u64::MAX),
+            start: setup.start,
+            leapt: Cell::new(0),
+            leaps: RefCell::default(),
             queue: RefCell::default(),
             cluster: RefCell::new(Cluster::new(setup, seed ^ 0x5eed)),
             members: RefCell::default(),
@@ -268,7 +276,26 @@ impl World {
     /// Lets `ms` pass at once for every clock, while nobody does anything.
     pub fn leap(&self, ms: u64) {
         self.note(|| format!("{} minutes pass", ms / 60_000));
+        let before = self.time();
+        self.0.leapt.set(self.0.leapt.get() + ms);
+        self.0.leaps.borrow_mut().push((before, self.time()));
         self.0.cluster.borrow_mut().leapt_ms += ms;
+    }
+
+    /// From when to when time leapt.
+    pub fn leaps(&self) -> Vec<(Timestamp, Timestamp)> {
+        self.0.leaps.borrow().clone()
+    }
+
+    /// Milliseconds since the history began, by clocks that leap.
+    pub fn elapsed(&self) -> u64 {
+        self.now() + self.0.leapt.get()
+    }
+
+    /// The right time of day.
+    pub fn time(&self) -> Timestamp {
+        let elapsed = i64::try_from(self.elapsed()).unwrap_or(i64::MAX);
+        self.0.start.plus_ms(elapsed)
     }
 
     /// Ends every actor; each is dropped while the world still stands.

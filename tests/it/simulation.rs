@@ -30,7 +30,7 @@ fn whatever_happens_nothing_is_lost_and_nothing_comes_twice() {
         mails += ending.mails;
         if !ending.complaints.is_empty() {
             failed += 1;
-            println!("seed {seed}: {:#?}", ending.complaints);
+            println!("seed {seed}: {:#?}", ending.complaints.iter().take(4).collect::<Vec<_>>());
             if count == 1 {
                 println!("{}", Tale::of(seed));
                 for (at, line) in play(&Tale::of(seed), None, true).diary {

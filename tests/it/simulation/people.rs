@@ -84,7 +84,7 @@ impl Actor for People {
 
 impl People {
     fn act(&mut self, world: &World, what: What) {
-        let now = world.cluster(|cluster| cluster.time(world.now()));
+        let now = world.time();
         match what {
             What::Event {
                 id,

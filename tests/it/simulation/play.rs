@@ -71,11 +71,11 @@ pub fn play(tale: &Tale, bug: Option<Bug>, diary: bool) -> Ending {
     };
     world.add_actor(Box::new(fate), 60);
     let complaints = run(&world, tale);
-    let now = world.now();
+    let (now, leaps) = (world.now(), world.leaps());
     let mut complaints: Vec<String> = complaints.into_iter().collect();
     complaints.extend(std::mem::take(&mut hosts.borrow_mut().complaints));
     if complaints.is_empty() {
-        complaints.extend(world.cluster(|cluster| judge::judge(cluster, now)));
+        complaints.extend(world.cluster(|cluster| judge::judge(cluster, now, &leaps)));
         complaints.extend(mailer::judge(&world, &mailbox.borrow()));
     }
     world.end();
