@@ -54,6 +54,12 @@ impl SimProducer {
         SimProducer::new(&self.world, self.process, self.id.clone(), self.producer)
     }
 
+    /// Whether nobody has registered the id since.
+    pub fn is_current(&self) -> bool {
+        self.world
+            .cluster(|cluster| cluster.transactions.is_current(&self.id, self.producer))
+    }
+
     fn targets(&self, records: &[OutputRecord]) -> Vec<(Place, Message)> {
         let keyed = records.iter().map(|record| {
             let topic = record.topic.into();

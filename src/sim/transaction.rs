@@ -188,6 +188,11 @@ impl Transactions {
         endings
     }
 
+    /// Whether the producer is the newest of its id.
+    pub fn is_current(&self, id: &str, producer: ProducerId) -> bool {
+        self.ids.get(id).is_some_and(|of| of.producer == producer)
+    }
+
     /// Whether any transaction is open or ending.
     pub fn is_busy(&self) -> bool {
         let mut all = self.ids.values();

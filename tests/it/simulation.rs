@@ -42,3 +42,18 @@ fn whatever_happens_nothing_is_lost_and_nothing_comes_twice() {
     println!("{count} histories, {failed} failed, {commands} commands, {mails} mails, {:?}", began.elapsed());
     assert_eq!(failed, 0);
 }
+
+#[test]
+fn every_planted_bug_is_found() {
+    let most: u64 = std::env::var("DOORWARD_SEEDS").map_or(150, |s| s.parse().unwrap());
+    for bug in bug::Bug::ALL {
+        let found = (0..most).find_map(|seed| {
+            let ending = play(&Tale::of(seed), Some(bug), false);
+            (!ending.complaints.is_empty()).then(|| (seed, ending.complaints[0].clone()))
+        });
+        match found {
+            Some((seed, why)) => println!("{bug:?}: seed {seed}: {:.160}", why),
+            None => println!("{bug:?}: NOT FOUND in {most}"),
+        }
+    }
+}

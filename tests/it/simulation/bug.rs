@@ -4,7 +4,7 @@
 //! has no switch for them.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use doorward::clock::Clock;
@@ -37,9 +37,11 @@ pub enum Bug {
     ResendUnclear,
     /// The producer is kept after a commit that nobody answered.
     KeepProducer,
-    /// Timers go by the machine's time of day.
+    /// The loop goes by the machine's time of day, and so do its timers.
     LocalClock,
-    /// Revoked partitions are released first and committed afterwards.
+    /// Decisions go by the machine's time of day, and not by the broker's.
+    LocalTime,
+    /// Revoked partitions are released at once, and what is left of them is committed.
     RevokedCommitted,
     /// Offsets are counted, as if markers took none.
     MarkerIgnored,
@@ -56,7 +58,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 15] = [
+    pub const ALL: [Bug; 16] = [
         Bug::CommitBeforeSend,
         Bug::StaleGeneration,
         Bug::RestoreToStable,
@@ -65,6 +67,7 @@ impl Bug {
         Bug::ResendUnclear,
         Bug::KeepProducer,
         Bug::LocalClock,
+        Bug::LocalTime,
         Bug::RevokedCommitted,
         Bug::MarkerIgnored,
         Bug::WrongPartition,
@@ -80,6 +83,7 @@ pub struct PlantedClient {
     inner: SimClient,
     bug: Option<Bug>,
     last: RefCell<Option<SimProducer>>,
+    steps: VecDeque<Rebalance>,
 }
 
 impl PlantedClient {
@@ -88,6 +92,7 @@ impl PlantedClient {
             inner,
             bug,
             last: RefCell::new(None),
+            steps: VecDeque::new(),
         }
     }
 
@@ -106,11 +111,22 @@ impl Client for PlantedClient {
     }
 
     fn tend(&mut self) -> Result<(), LogError> {
-        self.inner.tend()
+        self.inner.tend()?;
+        if self.has(Bug::RevokedCommitted) {
+            while let Some(step) = self.inner.next_rebalance() {
+                match step {
+                    Rebalance::Revoked { partitions, .. } => self.inner.give_up(&partitions)?,
+                    assigned => self.steps.push_back(assigned),
+                }
+            }
+        }
+        Ok(())
     }
 
     fn next_rebalance(&mut self) -> Option<Rebalance> {
-        self.inner.next_rebalance()
+        self.steps
+            .pop_front()
+            .or_else(|| self.inner.next_rebalance())
     }
 
     fn lost(&self) -> Vec<i32> {
@@ -204,6 +220,7 @@ impl Client for PlantedClient {
     fn register(&self) -> Result<SimProducer, LogError> {
         if self.has(Bug::KeepProducer)
             && let Some(last) = &*self.last.borrow()
+            && last.is_current()
         {
             return Ok(last.again());
         }
@@ -227,13 +244,19 @@ pub struct PlantedLog {
     bug: Option<Bug>,
     /// As whoever ignores markers counts: the next offset of each partition.
     counted: BTreeMap<i32, i64>,
+    clock: SimClock,
 }
 
 impl PlantedLog {
-    pub fn new(inner: KafkaLog<PlantedClient>, bug: Option<Bug>) -> PlantedLog {
+    pub fn new(
+        inner: KafkaLog<PlantedClient>,
+        clock: SimClock,
+        bug: Option<Bug>,
+    ) -> PlantedLog {
         PlantedLog {
             inner,
             bug,
+            clock,
             counted: BTreeMap::new(),
         }
     }
@@ -255,13 +278,13 @@ impl Log for PlantedLog {
                     each(record);
                 })
             }
-            Some(Bug::RevokedCommitted) => match self.inner.poll(wait, each)? {
-                Wakeup::Revoked { partitions, .. } => {
-                    self.inner.release(&partitions)?;
-                    Ok(Wakeup::Records)
-                }
-                other => Ok(other),
-            },
+            Some(Bug::LocalTime) => {
+                let wall = self.clock.wall();
+                self.inner.poll(wait, &mut |mut record| {
+                    record.broker_time = wall;
+                    each(record);
+                })
+            }
             _ => self.inner.poll(wait, each),
         }
     }

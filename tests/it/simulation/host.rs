@@ -203,7 +203,7 @@ impl Hosts {
                 pulse: Pulse::new(),
             };
             let actor = ShardActor {
-                shard: Some(Shard::new(PlantedLog::new(log, self.bug), parts)),
+                shard: Some(Shard::new(PlantedLog::new(log, SimClock::of(process), self.bug), parts)),
                 process,
                 member,
                 name: name.to_owned(),
@@ -236,6 +236,8 @@ pub fn start_again(hosts: &SharedHosts, host: usize) {
     if !of.all[host].wanted || !is_gone {
         return;
     }
+    // Whoever was asked to end and did not is ended before another takes its place.
+    of.world.kill(of.all[host].process);
     let name = of.all[host].name.clone();
     let (process, stop) = of.start_process(hosts, &name);
     of.all[host].process = process;
@@ -299,8 +301,13 @@ impl ShardActor {
         world.note(|| format!("a shard of {} ends: {error}", self.name));
         world.kill(self.process);
         let mut hosts = self.hosts.borrow_mut();
-        let fenced = matches!(error, ShardError::Log(LogError::Fenced(_)));
-        if fenced && hosts.twins.contains(&self.name) {
+        let expected = match error {
+            ShardError::Log(LogError::Fenced(_)) => hosts.twins.contains(&self.name),
+            // While time leapt nothing was read.
+            ShardError::Log(LogError::Stalled(_)) => !world.leaps().is_empty(),
+            _ => false,
+        };
+        if expected {
             return;
         }
         hosts

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use doorward::engine::output::Outputs;
-use doorward::engine::{Engine, Partition, StateKey};
+use doorward::engine::{Engine, Partition};
 use doorward::event::decode::Dropped;
 use doorward::event::{Source, Timestamp};
 use doorward::log::{InputRecord, OutputTopic};
@@ -16,6 +16,9 @@ use crate::support::oracle::{Oracle, Seen};
 /// A timer may act so much after its time: the publishing again of one that came too early,
 /// and what a restart takes.
 const TIMER_GRACE_MS: i64 = 5 * 60_000;
+
+/// After so long nothing that a rule holds matters any more; a closed case is still kept.
+const SPENT_MS: i64 = 60 * 3_600_000;
 
 /// Topics that are compared, record by record.
 const OUTPUTS: [(Topic, OutputTopic); 5] = [
@@ -31,43 +34,84 @@ pub fn judge(cluster: &Cluster, now: u64, leaps: &[(Timestamp, Timestamp)]) -> V
     let partitions = cluster.partitions(Topic::Events);
     let mut oracle = Oracle::new(engine(partitions), provenance());
     let mut complaints = Vec::new();
-    let engine = engine(partitions);
     for partition in 0..partitions {
-        let mut fresh = Partition::default();
-        let mut timers = Timers {
-            leaps,
-            late: BTreeSet::new(),
-        };
-        let decoder = engine.rules().decoder();
-        let mut out = Outputs::default();
         for record in cluster.log((Topic::Events, partition)).committed(0) {
-            let input = InputRecord {
+            if let Some(key) = &record.message.key
+                && cluster.place(Topic::Events, key) != partition
+            {
+                complaints.push(format!(
+                    "partition {partition}: offset {} belongs to another partition",
+                    record.offset
+                ));
+            }
+            oracle.read(InputRecord {
                 partition,
                 offset: record.offset,
                 broker_time: record.time,
                 key: record.message.key.as_deref(),
                 payload: record.message.payload.as_deref(),
-            };
-            oracle.read(input);
-            timers.look(&engine, &fresh, record.time);
-            let payload = record.message.payload.as_deref().unwrap_or_default();
-            if let Ok(event) = decoder.decode(payload, &mut Dropped::new()) {
-                let source = Source {
-                    partition,
-                    offset: record.offset,
-                };
-                engine.handle(&mut fresh, &event, source, record.time, &mut out);
-                out.clear();
-            }
+            });
         }
-        timers.look(&engine, &fresh, cluster.time(now));
-        complaints.extend(timers.late.iter().map(|late| {
-            format!("partition {partition}: a timer that was due at {late} did not act in time")
-        }));
-        complaints.extend(state(cluster, &engine, partition, &mut fresh, now));
+        complaints.extend(timers(cluster, partition, now, leaps));
     }
+    complaints.extend(state(cluster, now, true));
     complaints.extend(oracle.judge(&seen(cluster)));
     complaints
+}
+
+/// What a single pass over a partition leaves; `look` sees each step before it is taken.
+fn pass(
+    cluster: &Cluster,
+    engine: &Engine,
+    partition: i32,
+    mut look: impl FnMut(&Partition, Timestamp),
+) -> Partition {
+    let mut fresh = Partition::default();
+    let decoder = engine.rules().decoder();
+    let mut out = Outputs::default();
+    for record in cluster.log((Topic::Events, partition)).committed(0) {
+        look(&fresh, record.time);
+        let payload = record.message.payload.as_deref().unwrap_or_default();
+        if let Ok(event) = decoder.decode(payload, &mut Dropped::new()) {
+            let source = Source {
+                partition,
+                offset: record.offset,
+            };
+            engine.handle(&mut fresh, &event, source, record.time, &mut out);
+            out.clear();
+        }
+    }
+    fresh
+}
+
+/// Timers that did not act in time. What became due while time leapt is due when it has.
+fn timers(
+    cluster: &Cluster,
+    partition: i32,
+    now: u64,
+    leaps: &[(Timestamp, Timestamp)],
+) -> Vec<String> {
+    let engine = engine(cluster.partitions(Topic::Events));
+    let mut late: BTreeSet<Timestamp> = BTreeSet::new();
+    let mut look = |partition: &Partition, time: Timestamp| {
+        let Some(due) = engine.next_deadline(partition) else {
+            return;
+        };
+        let mut from = due;
+        for (began, ended) in leaps {
+            if *began <= from.plus_ms(TIMER_GRACE_MS) && from <= *ended {
+                from = *ended;
+            }
+        }
+        if time.since_ms(from) > TIMER_GRACE_MS {
+            late.insert(due);
+        }
+    };
+    let last = pass(cluster, &engine, partition, &mut look);
+    look(&last, cluster.time(now));
+    late.iter()
+        .map(|due| format!("partition {partition}: a timer due at {due} did not act in time"))
+        .collect()
 }
 
 /// Everything that readers of committed records saw.
@@ -92,38 +136,22 @@ fn seen(cluster: &Cluster) -> Vec<Seen> {
     seen
 }
 
-struct Timers<'a> {
-    leaps: &'a [(Timestamp, Timestamp)],
-    late: BTreeSet<Timestamp>,
-}
-
-impl Timers<'_> {
-    /// Before an event at `time`: whatever was due long before must have acted. What became
-    /// due while time leapt is due when it has.
-    fn look(&mut self, engine: &Engine, partition: &Partition, time: Timestamp) {
-        let Some(due) = engine.next_deadline(partition) else {
-            return;
-        };
-        let mut from = due;
-        for (began, ended) in self.leaps {
-            if *began <= from.plus_ms(TIMER_GRACE_MS) && from <= *ended {
-                from = *ended;
-            }
-        }
-        if time.since_ms(from) > TIMER_GRACE_MS {
-            self.late.insert(due);
-        }
-    }
-}
-
 /// The durable state must hold exactly what the single pass knows. What is idle is swept at
-/// times that no rule fixes, so both sides are swept before they are compared.
-fn state(
+/// times that no rule fixes: where some may have been, both sides are `swept` before they are
+/// compared.
+pub fn state(cluster: &Cluster, now: u64, swept: bool) -> Vec<String> {
+    let engine = engine(cluster.partitions(Topic::Events));
+    let partitions = 0..cluster.partitions(Topic::State);
+    let of_one = |partition| state_of(cluster, &engine, partition, now, swept);
+    partitions.flat_map(of_one).collect()
+}
+
+fn state_of(
     cluster: &Cluster,
     engine: &Engine,
     partition: i32,
-    expected: &mut Partition,
     now: u64,
+    swept: bool,
 ) -> Vec<String> {
     let mut written: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     for record in cluster.log((Topic::State, partition)).committed(0) {
@@ -139,36 +167,32 @@ fn state(
             return vec![format!("partition {partition}: a state record: {error}")];
         }
     }
-    let mut keys: BTreeSet<StateKey> = BTreeSet::new();
-    for account in 0..super::tale::ACCOUNTS {
-        keys.insert(engine.state_key_of(&format!("u-{account}")));
-    }
-    let mut complaints = Vec::new();
-    for key in written.keys() {
-        if !keys.iter().any(|known| known.0 == key[..]) {
-            complaints.push(format!("partition {partition}: state of nobody"));
+    let mut expected = pass(cluster, engine, partition, |_, _| {});
+    if swept {
+        let later = cluster.time(now).plus_ms(SPENT_MS);
+        for side in [&mut restored, &mut expected] {
+            side.note_time(engine, later, &mut Outputs::default());
         }
     }
-    let later = cluster.time(now).plus_ms(2 * 3_600_000);
-    for side in [&mut restored, &mut *expected] {
-        side.note_time(engine, later, &mut Outputs::default());
-    }
-    for (account, key) in keys.iter().enumerate() {
-        let is = engine.encode_state(&restored, *key).map(untouched);
-        let should = engine.encode_state(expected, *key).map(untouched);
-        if is != should {
+    let accounts = (0..super::tale::ACCOUNTS).map(|account| format!("u-{account}"));
+    accounts
+        .filter_map(|account| {
+            let key = engine.state_key_of(&account);
+            let is = engine.encode_state(&restored, key).map(untouched);
+            let should = engine.encode_state(&expected, key).map(untouched);
             let say = |state: &Option<Vec<u8>>| match state {
-                Some(bytes) => bytes.iter().map(|b| format!("{b:02x}")).collect(),
+                Some(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
                 None => "nothing".to_owned(),
             };
-            complaints.push(format!(
-                "partition {partition}: the state of the {account}. account is {} and not {}",
-                say(&is),
-                say(&should)
-            ));
-        }
-    }
-    complaints
+            (is != should).then(|| {
+                format!(
+                    "partition {partition}: the state of {account} is {} and not {}",
+                    say(&is),
+                    say(&should)
+                )
+            })
+        })
+        .collect()
 }
 
 /// A state record without the minute in which the account was touched last (its first

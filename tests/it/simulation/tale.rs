@@ -135,16 +135,63 @@ impl Tale {
             faults: Vec::new(),
         };
         tale.draw_traffic(rng);
-        for _ in 0..rng.usize(0..7) {
-            let fault = Fault {
-                at: rng.u64(500..SPAN_MS),
-                what: mishap(hosts, rng),
-            };
-            tale.faults.push(fault);
+        for _ in 0..rng.usize(0..6) {
+            let at = rng.u64(500..SPAN_MS);
+            if rng.u8(0..3) == 0 {
+                tale.draw_unhappy_move(at, rng);
+            } else {
+                let what = mishap(hosts, rng);
+                tale.faults.push(Fault { at, what });
+            }
         }
         tale.traffic.sort_by_key(|moment| moment.at);
         tale.faults.sort_by_key(|fault| fault.at);
         tale
+    }
+
+    /// A partition moves while something about it is under way.
+    fn draw_unhappy_move(&mut self, at: u64, rng: &mut fastrand::Rng) {
+        let host = rng.usize(0..self.hosts);
+        let ask = if rng.bool() { Ask::End } else { Ask::SendOffsets };
+        let before = match rng.u8(0..4) {
+            0 => slow_marker(rng),
+            1 => Mishap::Meet {
+                host,
+                ask,
+                spare: 0,
+                trouble: trouble(rng),
+            },
+            2 => Mishap::MoveTransactions {
+                ms: rng.u64(500..8_000),
+            },
+            _ => Mishap::MoveLeaders {
+                ms: rng.u64(500..8_000),
+            },
+        };
+        self.faults.push(Fault { at, what: before });
+        let calls = rng.u32(0..6);
+        let back_ms = rng.u64(100..15_000);
+        let mover = match rng.u8(0..5) {
+            0 => Mishap::Kill {
+                host,
+                calls,
+                back_ms,
+            },
+            1 => Mishap::Stop { host, back_ms },
+            2 | 3 => Mishap::Freeze {
+                host,
+                calls,
+                ms: rng.u64(11_000..30_000),
+            },
+            _ => Mishap::Guest {
+                stay_ms: rng.u64(1_000..20_000),
+            },
+        };
+        let after = at + rng.u64(0..3_000);
+        self.faults.push(Fault {
+            at: after,
+            what: mover,
+        });
     }
 
     fn draw_traffic(&mut self, rng: &mut fastrand::Rng) {
@@ -255,24 +302,11 @@ fn mishap(hosts: usize, rng: &mut fastrand::Rng) -> Mishap {
                 5 => Ask::Produce,
                 _ => Ask::ALL[rng.usize(0..Ask::ALL.len())],
             };
-            let trouble = match rng.u8(0..5) {
-                0 => Trouble::Lost,
-                1 => Trouble::Unanswered,
-                2 => Trouble::Slow {
-                    ms: rng.u64(10..6_000),
-                },
-                3 => Trouble::Late {
-                    ms: rng.u64(10..12_000),
-                },
-                _ => Trouble::Twice {
-                    ms: rng.u64(5..3_000),
-                },
-            };
             Mishap::Meet {
                 host,
                 ask,
                 spare: rng.u32(0..3),
-                trouble,
+                trouble: trouble(rng),
             }
         }
         15 => Mishap::Cut {
@@ -294,16 +328,7 @@ fn mishap(hosts: usize, rng: &mut fastrand::Rng) -> Mishap {
                 ms: rng.u64(500..8_000),
             },
         },
-        18 | 19 => Mishap::SlowMarker {
-            topic: [
-                None,
-                Some(Topic::State),
-                Some(Topic::State),
-                Some(Topic::Events),
-                Some(Topic::Commands),
-            ][rng.usize(0..5)],
-            ms: rng.u64(200..20_000),
-        },
+        18 | 19 => slow_marker(rng),
         20 => Mishap::Guest {
             stay_ms: rng.u64(1_000..20_000),
         },
@@ -321,6 +346,37 @@ fn mishap(hosts: usize, rng: &mut fastrand::Rng) -> Mishap {
                     ms: rng.u64(1_000..20_000),
                 },
             },
+        },
+    }
+}
+
+fn slow_marker(rng: &mut fastrand::Rng) -> Mishap {
+    let topics = [
+        None,
+        None,
+        Some(Topic::State),
+        Some(Topic::State),
+        Some(Topic::Events),
+        Some(Topic::Commands),
+    ];
+    Mishap::SlowMarker {
+        topic: topics[rng.usize(0..topics.len())],
+        ms: rng.u64(200..20_000),
+    }
+}
+
+fn trouble(rng: &mut fastrand::Rng) -> Trouble {
+    match rng.u8(0..5) {
+        0 => Trouble::Lost,
+        1 => Trouble::Unanswered,
+        2 => Trouble::Slow {
+            ms: rng.u64(10..6_000),
+        },
+        3 => Trouble::Late {
+            ms: rng.u64(10..12_000),
+        },
+        _ => Trouble::Twice {
+            ms: rng.u64(5..3_000),
         },
     }
 }
