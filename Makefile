@@ -54,8 +54,12 @@ deny: ## Licences, sources and bans of every dependency (advisories: see deny.to
 	PATH="$(DOORWARD_TOOLS)/bin:$$PATH" $(CARGO) deny --offline check --hide-inclusion-graph bans licenses sources
 
 .PHONY: bench
-bench: services ## All benchmarks, in full; prints the ratios that the README names
-	. '$(SERVICES)' && $(CARGO) bench --locked --bench '*'
+bench: services ## All benchmarks, in full; prints every figure once more at the end
+	@mkdir -p target
+	@. '$(SERVICES)' && { $(CARGO) bench --locked --bench '*'; echo $$? > target/bench.status; } \
+		| tee target/bench.log
+	@echo; sed -n 's/^= //p' target/bench.log
+	@exit "$$(cat target/bench.status)"
 
 .PHONY: bench-quick
 bench-quick: ## The engine's benchmark, briefly: that it runs, and roughly what it says

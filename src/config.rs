@@ -77,6 +77,9 @@ impl Default for Topics {
     }
 }
 
+/// Bytes of a mebibyte, in which `engine.memory_mib` is written.
+pub const MIB: usize = 1_024 * 1_024;
+
 #[derive(Clone, Debug)]
 pub struct Engine {
     /// Threads that read and decide; default: the machine's cores.
@@ -89,6 +92,9 @@ pub struct Engine {
     pub commit_every: Duration,
     /// Changed accounts after which a commit is due; default 10,000.
     pub commit_accounts: usize,
+    /// Memory for what can be forgotten, over all partitions together (docs/rules.md 15);
+    /// default 1 GiB.
+    pub memory_bytes: usize,
 }
 
 impl Default for Engine {
@@ -99,6 +105,7 @@ impl Default for Engine {
             act_within: Duration::from_secs(24 * 60 * 60),
             commit_every: Duration::from_secs(1),
             commit_accounts: 10_000,
+            memory_bytes: 1_024 * MIB,
         }
     }
 }

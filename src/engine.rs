@@ -5,20 +5,26 @@
 //! timestamp of the record being handled (docs/rules.md 2).
 //!
 //! [`detect`] asks whether a rule hits, [`decide`] what follows from it, [`control`] what
-//! answers and timers do to a case, [`partition`] where accounts are kept.
+//! answers and timers do to a case, [`recovery`] how a recovery is held, [`timer`] what falls
+//! due, [`partition`] where accounts are kept.
 
 pub mod account;
+mod accounts;
 pub mod case;
 pub mod codec;
 mod control;
 mod decide;
 mod detect;
+pub mod ended;
 mod ids;
 mod mailing;
 pub mod output;
 mod partition;
+pub mod recovery;
+mod room;
 mod seen;
 pub mod streak;
+pub mod timer;
 pub mod window;
 mod work;
 
@@ -26,7 +32,7 @@ use std::sync::Arc;
 
 use crate::enrich::{CountryLookup, Facts};
 use crate::event::wire::MacKeys;
-use crate::event::{Event, KnownType, MINUTE_MS, Source, Timestamp};
+use crate::event::{Event, KnownType, MINUTE_MS, Outcome, Source, Timestamp};
 use crate::rules::compile::Role;
 use crate::rules::eval::Enriched;
 use crate::rules::{By, RuleSet};
@@ -43,8 +49,8 @@ use work::Work;
 /// An event further ahead of the broker than this takes the broker's time (docs/rules.md 2).
 const MAX_AHEAD_MS: i64 = MINUTE_MS;
 
-/// Bytes of a shared account's record past which no more is kept apart by person: it must
-/// fit into one message of `doorward.state`.
+/// Bytes of a shared account's record past which the person of whom least is held goes for
+/// each that comes: it must fit into one message of `doorward.state`.
 const MAX_SHARED_BYTES: usize = 256 * 1024;
 
 /// An account, or an address of a rule kept `by: ip`, in `doorward.state`: a 128-bit keyed
@@ -63,18 +69,19 @@ pub struct Settings {
     pub link_valid_ms: i64,
     /// Partitions of the input topic.
     pub partitions: u32,
-    /// Accounts that have learned nothing which one partition keeps at most; past it the
-    /// longest untouched are dropped (docs/rules.md 15).
-    pub max_unlearned: usize,
+    /// Bytes of one partition's memory at most for what can be forgotten: accounts that know
+    /// no place, and the windows of those that do (docs/rules.md 15). Known places and cases
+    /// are kept beyond it.
+    pub max_forgettable_bytes: usize,
     pub state_key: [u8; 16],
     /// `None`: MACs are not checked (`replay`).
     pub answer_keys: Option<MacKeys>,
 }
 
 impl Settings {
-    /// [`Settings::max_unlearned`] unless something else is said: at about 500 bytes for
-    /// an account with one failed login, 100 MB a partition.
-    pub const MAX_UNLEARNED: usize = 200_000;
+    /// [`Settings::max_forgettable_bytes`] unless something else is said: room for about
+    /// 150,000 accounts with one failed sign-in.
+    pub const MAX_FORGETTABLE_BYTES: usize = 100 * 1024 * 1024;
 }
 
 /// The rules at work: shared by every partition of a shard.
@@ -170,21 +177,26 @@ impl Engine {
         };
         if control == Some(KnownType::AccountDeleted) {
             if let Some(gone) = partition.remove(key) {
-                if let Some(case) = gone.case() {
-                    work.out.dropped_cases.push(case.case_id());
-                }
+                work.out.dropped_cases.extend(gone.case_ids());
                 work.out.changed.push(key);
             }
             return;
         }
-        let creates = matches!(
-            control,
-            None | Some(
-                KnownType::ReportedStolen | KnownType::EmailChanged | KnownType::OperatorRequest
+        let asks_for_recovery =
+            control == Some(KnownType::Recovery) && event.outcome == Some(Outcome::Requested);
+        let creates = asks_for_recovery
+            || matches!(
+                control,
+                None | Some(
+                    KnownType::ReportedStolen
+                        | KnownType::EmailChanged
+                        | KnownType::OperatorRequest
+                )
             )
-        );
-        let mut changed = false;
-        partition.update(key, creates || partition.holds(key), work.now, |account| {
+            || !self.rules.dispatch().candidates(event).is_empty();
+        let create = creates || partition.holds(key);
+        let changed = partition.update(key, create, work.now, |account| {
+            let mut changed = false;
             if let Some(kind) = control {
                 changed |= control::apply(work, kind, account);
             }
@@ -193,6 +205,8 @@ impl Engine {
         });
         if changed {
             work.out.changed.push(key);
+        } else if control == Some(KnownType::TimerDue) {
+            partition.put_off(key, work.now);
         }
     }
 
@@ -211,10 +225,9 @@ impl Engine {
             return;
         };
         let key = ip_key(&self.settings.state_key, ip);
-        let mut changed = false;
-        partition.update(key, true, work.now, |record| {
-            changed = self.apply_rules(work, record, true);
-            changed
+        let changed = partition.update(key, true, work.now, |record| {
+            record.by_ip = true;
+            self.apply_rules(work, record, true)
         });
         if changed {
             work.out.changed.push(key);
@@ -254,9 +267,11 @@ impl Engine {
                 },
                 By::Account | By::Ip => None,
             };
-            if group.is_some() && account.heap_bytes() > MAX_SHARED_BYTES {
+            if let Some(user) = group
+                && account.make_place_for(rule.key, user, MAX_SHARED_BYTES)
+            {
                 work.out.counts.window_full += 1;
-                continue;
+                changed = true;
             }
             let place = Place {
                 settings: &self.settings,
@@ -282,14 +297,15 @@ impl Engine {
         changed
     }
 
-    /// When the earliest timer of this partition is due, by broker time.
+    /// When the next timer of this partition may be handed out, by broker time.
     pub fn next_deadline(&self, partition: &Partition) -> Option<Timestamp> {
         partition.next_deadline()
     }
 
     /// Timers that are due at `now`, which is a guess by the shard's own clock: they act
     /// only when they are read back from the log (docs/rules.md 11). Each is handed out again
-    /// after a minute while it has not acted.
+    /// after a minute while it has not acted, and one that was read back too early when its
+    /// time has come. Of very many some are handed out, the rest when asked again.
     pub fn due_timers(&self, partition: &mut Partition, now: Timestamp) -> Vec<DueTimer> {
         partition.due_timers(now)
     }
@@ -314,22 +330,40 @@ impl Engine {
             .try_into()
             .map_err(|_| StateError::Damaged("its key is not 16 bytes"))?;
         let key = StateKey(key);
-        partition.remove(key);
-        if let Some(bytes) = value {
-            let resident = self.rules.resident().map(|at| self.rules.rules()[at].key);
-            partition.insert(codec::decode_account(key, bytes, resident)?);
+        match value {
+            None => {
+                partition.remove(key);
+            }
+            Some(bytes) => {
+                let resident = self.rules.resident().map(|at| self.rules.rules()[at].key);
+                match codec::decode_account(key, bytes, resident) {
+                    Ok(account) => partition.insert(account),
+                    Err(error) => {
+                        // What an earlier record said is wrong by now.
+                        partition.remove(key);
+                        return Err(error);
+                    }
+                }
+            }
         }
         Ok(())
     }
 
-    /// The key under which the account's state is kept.
-    pub fn state_key_of(&self, account: &str) -> StateKey {
+    /// The key of an account in `doorward.state`.
+    pub fn state_key(&self, account: &str) -> StateKey {
         account_key(&self.settings.state_key, account)
     }
 
     /// The account's current case, for tests and tools.
     pub fn case_of(&self, partition: &Partition, account: &str) -> Option<CaseId> {
-        let key = account_key(&self.settings.state_key, account);
+        let key = self.state_key(account);
         partition.get(key)?.case().map(case::Case::case_id)
+    }
+
+    /// The account's recovery, the one that is held or the last one, for tests and tools.
+    pub fn recovery_of(&self, partition: &Partition, account: &str) -> Option<CaseId> {
+        let key = self.state_key(account);
+        let recovery = partition.get(key)?.recovery()?;
+        Some(recovery.case_id())
     }
 }

@@ -114,10 +114,12 @@ metrics! {
     country_unknown_total: IntCounter [];
     /// Entries dropped because an account's window was full.
     windows_full_total: IntCounter [];
-    /// Accounts that had learned nothing, dropped for want of memory.
+    /// Accounts that were forgotten for want of memory, or whose windows were.
     accounts_evicted_total: IntCounter [];
     /// Answers and operators' requests read back from the log, by what became of them.
     answers_total: IntCounterVec ["result"];
+    /// Account recoveries that were stopped a second time in a row, and wait for an operator.
+    recoveries_disputed_total: IntCounter [];
     /// Decisions, by rule and effect.
     decisions_total: IntCounterVec ["rule", "effect"];
     /// Commands to the login pipeline, by command.

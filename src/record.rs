@@ -166,7 +166,8 @@ pub struct CaseRecord {
     pub account: String,
     pub partition: i32,
     pub version: u32,
-    /// `open`, `asked`, `unlocked`, `secured`, `recovered` or `closed`.
+    /// `open`, `asked`, `unlocked`, `secured`, `recovered` or `closed`; of a recovery `held`,
+    /// `needs_operator`, `released` or `cancelled`.
     pub state: String,
     pub opened: String,
     pub updated: String,
@@ -232,6 +233,9 @@ pub struct MailRecord {
     pub time: String,
     pub evidence: Vec<EvidenceRecord>,
     pub device: Option<String>,
+    /// When the recovery that it is about goes through, RFC 3339; its links live as long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
     /// Not to be sent before this time, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<String>,
@@ -256,6 +260,7 @@ impl MailRecord {
             time: m.time.to_string(),
             evidence: m.evidence.iter().map(EvidenceRecord::from).collect(),
             device: m.device.as_deref().map(str::to_owned),
+            until: m.until.map(|t| t.to_string()),
             not_before: None,
         }
     }

@@ -67,7 +67,7 @@ impl Replay {
             act_within_ms: crate::event::DAY_MS,
             link_valid_ms: crate::event::DAY_MS,
             partitions,
-            max_unlearned: usize::MAX,
+            max_forgettable_bytes: usize::MAX,
             // A replay keeps no state, so any key will do; a fixed one repeats it exactly.
             state_key: *b"doorward replay!",
             answer_keys: None,

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 
 use super::Wake;
 use crate::admin::Readiness;
+use crate::cli::Status;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::engine::{Engine, Settings};
@@ -82,7 +83,9 @@ impl Context {
             act_within_ms: ms(config.engine.act_within),
             link_valid_ms: ms(config.web.link_valid),
             partitions: self.partitions,
-            max_unlearned: Settings::MAX_UNLEARNED,
+            // The same wherever a partition is kept: an instance that must take over all of
+            // them stays within the setting too.
+            max_forgettable_bytes: config.engine.memory_bytes / self.partitions.max(1) as usize,
             state_key: config.keys.state,
             answer_keys: Some(mac_keys(&config.keys.answer)),
         };
@@ -143,7 +146,8 @@ fn named(error: ShardError) -> anyhow::Error {
     match error {
         ShardError::Log(error) => error.into(),
         ShardError::Overdue(why) => LogError::Unavailable(why).into(),
-        state @ ShardError::State { .. } => state.into(),
+        // To start the same version again would not mend it.
+        state @ ShardError::State { .. } => Status::Usage.error(state),
     }
 }
 

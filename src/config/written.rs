@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use section::Section;
 
-use super::{Admin, Config, Engine, GeoIp, Keys, LogFormat, LogSettings, Site, Topics, Web};
+use super::{Admin, Config, Engine, GeoIp, Keys, LogFormat, LogSettings, MIB, Site, Topics, Web};
 use crate::document::{self, Diagnostics, Fields, Node, SourceFile};
 use crate::logging;
 
@@ -240,6 +240,13 @@ impl<'e> Reader<'e> {
                 1..=1_000_000,
                 self,
             ),
+            memory_bytes: MIB
+                * section.number(
+                    "memory_mib",
+                    default.memory_bytes / MIB,
+                    16..=4_194_304,
+                    self,
+                ),
         };
         section.finish(self);
         engine

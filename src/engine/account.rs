@@ -13,7 +13,10 @@ use crate::rules::RuleKey;
 
 use super::StateKey;
 use super::case::Case;
+use super::ended::Ended;
 use super::output::Evidence;
+use super::recovery::{Recoveries, Recovery};
+use super::room::Slot;
 
 /// Windows and runs kept within one account for people who share it (docs/rules.md 9).
 pub const MAX_GROUPS: usize = 64;
@@ -30,6 +33,8 @@ pub struct Account {
     pub touched_min: u32,
     /// Events that the resident rule learned from, unless it has a [`Seen`].
     pub learned: u8,
+    /// The record of an address, which no rule may lock: nothing in it is an owner's.
+    pub by_ip: bool,
     pub rest: Option<Box<Rest>>,
 }
 
@@ -47,6 +52,7 @@ pub struct Inline {
 #[cbor(map)]
 pub struct Rest {
     #[n(0)]
+    #[cbor(decode_with = "super::codec::list")]
     pub rules: Vec<RuleState>,
     #[n(1)]
     pub case: Option<Box<Case>>,
@@ -57,7 +63,15 @@ pub struct Rest {
     pub email_change: Option<EmailChange>,
     /// Broker times of the mails of the last 48 h.
     #[n(4)]
+    #[cbor(decode_with = "super::codec::list")]
     pub mails: Vec<Timestamp>,
+    #[n(5)]
+    pub recoveries: Option<Box<Recoveries>>,
+    #[n(6)]
+    pub ended: Option<Box<Ended>>,
+    /// Where the account stands among those that may be forgotten.
+    #[cbor(skip)]
+    pub slot: Slot,
 }
 
 /// The address changed: links go to the previous one for a while.
@@ -85,6 +99,7 @@ pub struct RuleState {
     pub last_acted: Timestamp,
     /// Sorted by event time, then arrival.
     #[n(3)]
+    #[cbor(decode_with = "super::codec::list")]
     pub entries: Vec<Entry>,
     /// The newest evidence that had an address.
     #[n(4)]
@@ -139,6 +154,7 @@ pub struct Contact {
     #[n(3)]
     pub locale: Option<Box<str>>,
     #[n(4)]
+    #[cbor(decode_with = "super::codec::list")]
     pub owners: Vec<Box<str>>,
 }
 
@@ -153,9 +169,11 @@ pub struct Seen {
     #[n(1)]
     pub since: Option<Timestamp>,
     #[n(2)]
+    #[cbor(decode_with = "super::codec::list")]
     pub known: Vec<KnownValue>,
     /// Hits that did nothing (`shadow`, `stale`): known after seven days.
     #[n(3)]
+    #[cbor(decode_with = "super::codec::list")]
     pub pending: Vec<PendingValue>,
 }
 
@@ -185,6 +203,7 @@ impl Account {
             inline: [Inline::default(); 2],
             touched_min: 0,
             learned: 0,
+            by_ip: false,
             rest: None,
         }
     }
@@ -199,6 +218,11 @@ impl Account {
 
     pub fn case(&self) -> Option<&Case> {
         self.rest.as_ref()?.case.as_deref()
+    }
+
+    /// The account's recovery: the one that is held, or the last one.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.rest.as_ref()?.recoveries.as_ref()?.current.as_deref()
     }
 
     /// The state of a rule, made where there is none. `None` where the account already has
@@ -217,9 +241,8 @@ impl Account {
                 {
                     return None;
                 }
-                if rest.rules.is_empty() {
-                    rest.rules.reserve_exact(1);
-                }
+                // Few rules ever keep something of one account: no room for more.
+                rest.rules.reserve_exact(1);
                 rest.rules.push(RuleState {
                     key,
                     group: group.map(Box::from),
@@ -238,20 +261,66 @@ impl Account {
             .find(|state| state.key == key && state.group.as_deref() == group)
     }
 
-    /// Whether the account knows a place, or has a case: such an account is never dropped
-    /// for want of memory (docs/rules.md 15).
+    /// Whether the account knows a place: such an account is never dropped for want of
+    /// memory (docs/rules.md 15). What an address has seen is no owner's knowledge.
     pub fn has_learned(&self) -> bool {
-        self.learned > 0
-            || self.inline[0].country != [0; 2]
-            || self.rest.as_ref().is_some_and(|rest| {
-                rest.case.is_some() || rest.rules.iter().any(|state| state.seen.is_some())
-            })
+        !self.by_ip
+            && (self.learned > 0
+                || self.inline[0].country != [0; 2]
+                || self
+                    .rest
+                    .as_ref()
+                    .is_some_and(|rest| rest.rules.iter().any(|state| state.seen.is_some())))
     }
 
-    /// Throws away what is empty, so that a quiet account costs its 40 bytes again.
-    pub fn tidy(&mut self, now: Timestamp) {
+    /// Forgets what windows and runs hold, and keeps what was learned.
+    pub fn forget_windows(&mut self) {
+        if let Some(rest) = self.rest.as_mut() {
+            for state in &mut rest.rules {
+                state.forget_window();
+            }
+        }
+    }
+
+    /// Makes place for one more person among those who share the account, where there is
+    /// none: the one with the fewest entries goes, and of several the longest unseen, or
+    /// made-up names could keep the owner's own from being watched. True where one went.
+    pub fn make_place_for(&mut self, key: RuleKey, user: &str, max_bytes: usize) -> bool {
+        let bytes = self.heap_bytes();
         let Some(rest) = self.rest.as_mut() else {
-            return;
+            return false;
+        };
+        let people = rest.rules.iter().filter(|state| state.key == key);
+        let is_here = |state: &RuleState| state.key == key && state.group.as_deref() == Some(user);
+        let is_full = people.count() >= MAX_GROUPS && !rest.rules.iter().any(is_here);
+        if !is_full && bytes <= max_bytes {
+            return false;
+        }
+        let others = rest.rules.iter().enumerate().filter(|(_, state)| {
+            state.group.is_some()
+                && state.seen.is_none()
+                && (state.key == key || !is_full)
+                && !is_here(state)
+        });
+        let least = others.min_by_key(|(_, state)| {
+            let newest = state.entries.last().map(|entry| entry.time);
+            (state.last_acted.0 != 0, state.entries.len(), newest)
+        });
+        match least.map(|(at, _)| at) {
+            Some(at) => {
+                rest.rules.remove(at);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Throws away what is empty, so that a quiet account costs its 40 bytes again. `true`
+    /// where the durable record must be written for it.
+    pub fn tidy(&mut self, now: Timestamp) -> bool {
+        let retired = self.retire(now);
+        let Some(rest) = self.rest.as_mut() else {
+            return retired;
         };
         rest.mails
             .retain(|sent| now.since_ms(*sent) < super::mailing::LONG_MS);
@@ -262,20 +331,42 @@ impl Account {
         {
             rest.email_change = None;
         }
-        if rest.case.as_ref().is_some_and(|case| case.is_over(now)) {
-            rest.case = None;
-        }
+        rest.recoveries.take_if(|recoveries| recoveries.tidy(now));
+        rest.ended.take_if(|ended| ended.cases.is_empty());
         rest.rules.retain(|state| !state.is_empty());
         if **rest == Rest::default() {
             self.rest = None;
         }
+        retired
     }
 
     /// Bytes on the heap, beside the 40 in the map.
     pub fn heap_bytes(&self) -> usize {
         self.rest
             .as_ref()
-            .map_or(0, |rest| size_of::<Rest>() + rest.heap_bytes())
+            .map_or(0, |rest| boxed::<Rest>() + rest.heap_bytes())
+    }
+}
+
+/// What an allocator adds to each allocation: its header, and rounding up.
+const ALLOCATION: usize = 16;
+
+/// Bytes of one allocation that holds a `T`.
+pub fn boxed<T>() -> usize {
+    size_of::<T>() + ALLOCATION
+}
+
+pub fn text_bytes(text: &str) -> usize {
+    match text.len() {
+        0 => 0,
+        len => len + ALLOCATION,
+    }
+}
+
+pub fn list_bytes<T>(list: &Vec<T>) -> usize {
+    match list.capacity() {
+        0 => 0,
+        capacity => capacity * size_of::<T>() + ALLOCATION,
     }
 }
 
@@ -289,41 +380,77 @@ impl Rest {
                 .mails
                 .first()
                 .is_some_and(|sent| now.since_ms(*sent) >= super::mailing::LONG_MS)
+            || self
+                .recoveries
+                .as_ref()
+                .is_some_and(|recoveries| recoveries.has_expired(now))
+    }
+
+    /// Whether there is more in it than rules' windows and places: it is never dropped for
+    /// want of memory. Whoever adds a field decides here.
+    pub fn is_kept(&self) -> bool {
+        let Rest {
+            rules: _,
+            case,
+            cut,
+            email_change,
+            mails,
+            recoveries,
+            ended,
+            slot: _,
+        } = self;
+        case.is_some()
+            || cut.0 != 0
+            || email_change.is_some()
+            || !mails.is_empty()
+            || recoveries.is_some()
+            || ended.is_some()
     }
 
     fn heap_bytes(&self) -> usize {
-        let rules: usize = self
-            .rules
-            .iter()
-            .map(|state| {
-                let entries: usize = state
-                    .entries
-                    .iter()
-                    .map(|e| e.id.len() + e.session.as_ref().map_or(0, |s| s.len()))
-                    .sum();
-                entries
-                    + state.entries.capacity() * size_of::<Entry>()
-                    + state.group.as_ref().map_or(0, |group| group.len())
-                    + state.contact.as_ref().map_or(0, |contact| {
-                        size_of::<Contact>()
-                            + contact.email.as_ref().map_or(0, |email| email.len())
-                            + contact.owners.iter().map(|o| o.len() + 16).sum::<usize>()
-                    })
-                    + state.seen.as_ref().map_or(0, |seen| {
-                        size_of::<Seen>()
-                            + seen.known.capacity() * size_of::<KnownValue>()
-                            + seen.pending.capacity() * size_of::<PendingValue>()
-                    })
-            })
-            .sum();
-        rules
-            + self.rules.capacity() * size_of::<RuleState>()
-            + self.mails.capacity() * size_of::<Timestamp>()
+        let rules = self.rules.iter().map(RuleState::heap_bytes);
+        rules.sum::<usize>()
+            + list_bytes(&self.rules)
+            + list_bytes(&self.mails)
             + self.case.as_ref().map_or(0, |case| case.heap_bytes())
+            + self.recoveries.as_ref().map_or(0, |held| held.heap_bytes())
+            + self.ended.as_ref().map_or(0, |ended| ended.heap_bytes())
+            + self
+                .email_change
+                .as_ref()
+                .map_or(0, |change| text_bytes(&change.previous))
     }
 }
 
 impl RuleState {
+    fn heap_bytes(&self) -> usize {
+        let entries = self
+            .entries
+            .iter()
+            .map(|entry| text_bytes(&entry.id) + entry.session.as_deref().map_or(0, text_bytes));
+        entries.sum::<usize>()
+            + list_bytes(&self.entries)
+            + self.group.as_deref().map_or(0, text_bytes)
+            + self
+                .contact
+                .as_ref()
+                .map_or(0, |contact| contact.heap_bytes())
+            + self.seen.as_ref().map_or(0, |seen| {
+                boxed::<Seen>() + list_bytes(&seen.known) + list_bytes(&seen.pending)
+            })
+    }
+
+    /// Whether it holds something that can be forgotten for want of memory.
+    pub fn is_forgettable(&self) -> bool {
+        !self.entries.is_empty() || self.last_acted.0 != 0
+    }
+
+    pub fn forget_window(&mut self) {
+        self.entries = Vec::new();
+        self.last_acted = Timestamp(0);
+        self.contact = None;
+    }
+
     fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.last_acted == Timestamp(0) && self.seen.is_none()
     }
@@ -340,6 +467,15 @@ impl RuleState {
 }
 
 impl Contact {
+    /// Bytes of a box with it.
+    pub fn heap_bytes(&self) -> usize {
+        boxed::<Contact>()
+            + self.email.as_deref().map_or(0, text_bytes)
+            + self.locale.as_deref().map_or(0, text_bytes)
+            + list_bytes(&self.owners)
+            + self.owners.iter().map(|o| text_bytes(o)).sum::<usize>()
+    }
+
     /// Field by field the newer one, and the older one's where that has none.
     pub fn merged_with(self, other: Contact) -> Contact {
         let (newer, older) = if other.time > self.time {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
-use crate::event::{HOUR_MS, Source, Timestamp};
+use crate::event::{Event, HOUR_MS, Source, Timestamp};
 use crate::rules::RuleKey;
 
-use super::account::Contact;
+use super::account::{Contact, boxed, list_bytes, text_bytes};
 use super::output::{CaseId, CaseState, CaseView, Evidence, Place, Scope};
 
 /// A closed case is kept this long, so that a late answer still finds it.
@@ -19,6 +19,8 @@ pub const KEEP_CLOSED_MS: i64 = 72 * HOUR_MS;
 pub const MAX_EVIDENCE: usize = 32;
 pub const MAX_PLACES: usize = 16;
 pub const MAX_SESSIONS: usize = 64;
+/// Bytes of a user agent that a case keeps.
+const MAX_DEVICE: usize = 256;
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 #[cbor(map)]
@@ -38,6 +40,7 @@ pub struct Case {
     #[n(5)]
     pub updated: Timestamp,
     #[n(6)]
+    #[cbor(decode_with = "super::codec::list")]
     pub rules: Vec<Box<str>>,
     #[n(7)]
     pub reason: Box<str>,
@@ -47,11 +50,14 @@ pub struct Case {
     #[n(9)]
     pub since: Timestamp,
     #[n(10)]
+    #[cbor(decode_with = "super::codec::list")]
     pub sessions: Vec<Box<str>>,
     /// Newest last.
     #[n(11)]
+    #[cbor(decode_with = "super::codec::list")]
     pub evidence: Vec<Evidence>,
     #[n(12)]
+    #[cbor(decode_with = "super::codec::list")]
     pub places: Vec<CasePlace>,
     #[n(13)]
     pub device: Option<Box<str>>,
@@ -116,6 +122,16 @@ pub struct Joined {
     pub new_sessions: bool,
     /// The first success in a case of failures only.
     pub first_success: bool,
+}
+
+/// What a case keeps of the device that `event` came from.
+pub fn device_of(event: &Event<'_>) -> Option<Box<str>> {
+    let agent = event.user_agent.as_deref()?;
+    let end = (0..=MAX_DEVICE.min(agent.len()))
+        .rev()
+        .find(|at| agent.is_char_boundary(*at))
+        .unwrap_or(0);
+    Some(Box::from(&agent[..end]))
 }
 
 impl Case {
@@ -281,13 +297,31 @@ impl Case {
         }
     }
 
+    /// Bytes of a box with it.
     pub fn heap_bytes(&self) -> usize {
-        size_of::<Case>()
-            + self.id.len()
-            + self.account.len()
-            + self.sessions.iter().map(|s| s.len() + 16).sum::<usize>()
-            + self.evidence.capacity() * size_of::<Evidence>()
-            + self.evidence.iter().map(|e| e.id.len()).sum::<usize>()
-            + self.places.capacity() * size_of::<CasePlace>()
+        let texts = |list: &[Box<str>]| list.iter().map(|t| text_bytes(t)).sum::<usize>();
+        let optional = |text: &Option<Box<str>>| text.as_deref().map_or(0, text_bytes);
+        let evidence = self.evidence.iter().map(|e| text_bytes(&e.id));
+        let places = self.places.iter();
+        boxed::<Case>()
+            + text_bytes(&self.id)
+            + text_bytes(&self.account)
+            + text_bytes(&self.reason)
+            + optional(&self.device)
+            + optional(&self.template)
+            + list_bytes(&self.rules)
+            + texts(&self.rules)
+            + list_bytes(&self.sessions)
+            + texts(&self.sessions)
+            + list_bytes(&self.evidence)
+            + evidence.sum::<usize>()
+            + list_bytes(&self.places)
+            + places
+                .map(|p| text_bytes(&p.text) + optional(&p.group))
+                .sum::<usize>()
+            + self
+                .contact
+                .as_ref()
+                .map_or(0, |contact| contact.heap_bytes())
     }
 }

@@ -39,6 +39,9 @@ struct Record {
     resident: Option<Resident>,
     #[n(2)]
     rest: Option<Box<Rest>>,
+    /// Absent: false.
+    #[n(3)]
+    by_ip: Option<bool>,
 }
 
 #[derive(Encode, Decode)]
@@ -58,6 +61,7 @@ pub fn encode_account(account: &Account, resident: Option<RuleKey>) -> Option<Ve
         inline: account.inline,
         touched_min: 0,
         learned: account.learned,
+        by_ip: false,
         rest: None,
     }
     .take_inline();
@@ -70,10 +74,13 @@ pub fn encode_account(account: &Account, resident: Option<RuleKey>) -> Option<Ve
     let mut bytes = vec![VERSION];
     let mut encoder = Encoder::new(&mut bytes);
     encoder
-        .map(3)
+        .map(3 + u64::from(account.by_ip))
         .and_then(|e| e.u8(0)?.u32(account.touched_min)?.u8(1)?.encode(&resident))
         .and_then(|e| e.u8(2)?.encode(&account.rest))
         .ok()?;
+    if account.by_ip {
+        encoder.u8(3).and_then(|e| e.bool(true)).ok()?;
+    }
     Some(bytes)
 }
 
@@ -102,6 +109,7 @@ pub fn decode_account(
     let mut account = Account::new(key);
     account.touched_min = record.touched_min;
     account.rest = record.rest;
+    account.by_ip = record.by_ip.unwrap_or(false);
     if let Some(held) = record.resident {
         let left = if Some(held.rule) == resident {
             account.put_inline(held.seen)
@@ -115,6 +123,26 @@ pub fn decode_account(
         }
     }
     Ok(account)
+}
+
+/// Elements for which room is made before they are read: what a damaged record claims must
+/// not cost memory.
+const ROOM: u64 = 64;
+
+/// A list, in no more memory than it needs: a vector that grows by itself keeps room for
+/// four where most accounts have one.
+pub fn list<'b, C, T: Decode<'b, C>>(
+    d: &mut Decoder<'b>,
+    c: &mut C,
+) -> Result<Vec<T>, decode::Error> {
+    let Some(count) = d.array()? else {
+        return Err(decode::Error::message("a list without a length"));
+    };
+    let mut list = Vec::with_capacity(count.min(ROOM) as usize);
+    for _ in 0..count {
+        list.push(d.decode_with(c)?);
+    }
+    Ok(list)
 }
 
 type EncodeResult<W> = Result<(), encode::Error<<W as encode::Write>::Error>>;

@@ -1,5 +1,6 @@
 //! Events that steer cases: the owner's answer, operators, timers, and what the pipeline
-//! says of the account. They apply in log order, never late (docs/rules.md 11).
+//! says of the account. They apply in log order, never late (docs/rules.md 11). What they
+//! mean for a recovery is written in [`super::recovery`].
 
 use crate::event::wire::Signed;
 use crate::event::{Control, Event, KnownType, MINUTE_MS, Timestamp};
@@ -9,10 +10,9 @@ use super::case::{Case, MAX_PLACES};
 use super::detect::{contact, with_seen};
 use super::ids::derived;
 use super::output::{CaseState, CommandKind, RecipientPart, Scope};
+use super::recovery::hold;
+use super::timer::TimerKind;
 use super::work::{Cause, Work};
-
-/// The timer that ends a lock.
-pub const LOCK_UNTIL: &str = "lock_until";
 
 /// Applies a control event to its account. `true` where the durable record changed.
 pub fn apply(work: &mut Work<'_>, kind: KnownType, account: &mut Account) -> bool {
@@ -24,6 +24,7 @@ pub fn apply(work: &mut Work<'_>, kind: KnownType, account: &mut Account) -> boo
         KnownType::AccountUnlocked => account_unlocked(work, account),
         KnownType::EmailChanged => email_changed(work, account),
         KnownType::ReportedStolen => reported_stolen(work, account),
+        KnownType::Recovery => hold::event(work, account),
         _ => false,
     }
 }
@@ -39,6 +40,7 @@ pub fn is_control(kind: KnownType) -> bool {
             | KnownType::AccountUnlocked
             | KnownType::EmailChanged
             | KnownType::ReportedStolen
+            | KnownType::Recovery
             | KnownType::AccountDeleted
     )
 }
@@ -90,9 +92,12 @@ fn case_response(work: &mut Work<'_>, account: &mut Account) -> bool {
     let version = control.case_version.unwrap_or(0);
     let by_owner = control.by.as_deref() == Some(RecipientPart::Owner.as_str());
     let now = work.now;
+    if account.recovery().is_some_and(|held| *held.id == *named) {
+        let applied = hold::answered(work, account, control);
+        return count_answer(work, applied);
+    }
     let Some(current) = account.case().filter(|case| !case.is_over(now)) else {
-        work.out.counts.answers_ignored += 1;
-        return false;
+        return count_answer(work, false);
     };
     let is_current = *current.id == *named;
     let applied = match control.verb.as_deref() {
@@ -125,6 +130,10 @@ fn case_response(work: &mut Work<'_>, account: &mut Account) -> bool {
         }
         _ => false,
     };
+    count_answer(work, applied)
+}
+
+fn count_answer(work: &mut Work<'_>, applied: bool) -> bool {
     if applied {
         work.out.counts.answers_applied += 1;
     } else {
@@ -223,7 +232,7 @@ fn secure(work: &mut Work<'_>, account: &mut Account, reason: &str) {
     let cause = Cause {
         rule: None,
         reason,
-        id: None,
+        timer: None,
     };
     if lock {
         work.command(CommandKind::LockAccount, &case.account, Some(&case), &cause);
@@ -267,6 +276,7 @@ fn close(work: &mut Work<'_>, account: &mut Account, state: CaseState, reason: &
     let Some(case) = rest.case.as_deref_mut() else {
         return;
     };
+    let lock_until = case.lock_until;
     let cut = case.newest.max(held.unwrap_or_default());
     rest.cut = rest.cut.max(cut);
     case.become_state(state, now);
@@ -277,11 +287,13 @@ fn close(work: &mut Work<'_>, account: &mut Account, state: CaseState, reason: &
         rule.contact = None;
     }
     if unlock {
-        let timer = (reason == LOCK_UNTIL).then(|| format!("{}:{LOCK_UNTIL}", case.id));
+        let timer = TimerKind::LockUntil;
         let cause = Cause {
             rule: None,
             reason,
-            id: timer.as_deref(),
+            timer: lock_until
+                .filter(|_| reason == timer.as_str())
+                .map(|until| (timer, until)),
         };
         work.command(
             CommandKind::UnlockAccount,
@@ -300,6 +312,9 @@ fn operator_request(work: &mut Work<'_>, account: &mut Account) -> bool {
     };
     let request = control.verb.as_deref().unwrap_or("");
     let now = work.now;
+    if let Some(applied) = hold::operator(work, account, request) {
+        return count_answer(work, applied);
+    }
     let current = account.case().filter(|case| !case.is_over(now));
     let fits = match (&event.case, current) {
         (Some(named), Some(case)) => **named == *case.id,
@@ -334,7 +349,7 @@ fn operator_request(work: &mut Work<'_>, account: &mut Account) -> bool {
             let cause = Cause {
                 rule: None,
                 reason: "operator_unlock",
-                id: None,
+                timer: None,
             };
             work.command(CommandKind::UnlockAccount, &account_id, None, &cause);
             false
@@ -345,10 +360,7 @@ fn operator_request(work: &mut Work<'_>, account: &mut Account) -> bool {
             }
             true
         }
-        _ => {
-            work.out.counts.answers_ignored += 1;
-            return false;
-        }
+        _ => return count_answer(work, false),
     };
     work.out.counts.answers_applied += 1;
     applied
@@ -359,26 +371,51 @@ fn is_secured(case: Option<&Case>) -> bool {
     case.is_some_and(|case| case.state == CaseState::Secured)
 }
 
-/// Acts only when broker time has reached the deadline that the case itself holds; the
+/// Acts only when broker time has reached the deadline that the account itself holds; the
 /// event's own word for it proves nothing, and repeats do nothing.
 fn timer_due(work: &mut Work<'_>, account: &mut Account) -> bool {
     let event = work.event.event;
-    let kind = event
+    let timer = event
         .control
         .as_ref()
-        .and_then(|control| control.timer.as_deref());
-    let named = event.case.as_deref();
+        .and_then(|control| TimerKind::parse(control.timer.as_deref()?));
+    match timer {
+        Some(TimerKind::LockUntil) => lock_until(work, account),
+        Some(TimerKind::RecoveryHold) => hold::due(work, account),
+        Some(TimerKind::CaseKept) => account.retire(work.now),
+        Some(TimerKind::CaseListed) => unlist(work, account),
+        None => false,
+    }
+}
+
+fn lock_until(work: &mut Work<'_>, account: &mut Account) -> bool {
+    let named = work.event.event.case.as_deref();
     let now = work.now;
     let due = account.case().is_some_and(|case| {
         Some(&*case.id) == named
             && case.state == CaseState::Open
             && case.lock_until.is_some_and(|until| until <= now)
     });
-    if kind != Some(LOCK_UNTIL) || !due {
-        return false;
+    if due {
+        let reason = TimerKind::LockUntil.as_str();
+        close(work, account, CaseState::Unlocked, reason, true);
     }
-    close(work, account, CaseState::Unlocked, LOCK_UNTIL, true);
-    true
+    due
+}
+
+/// Removes the records of cases that were closed long ago.
+fn unlist(work: &mut Work<'_>, account: &mut Account) -> bool {
+    let Some(ended) = account
+        .rest
+        .as_mut()
+        .and_then(|rest| rest.ended.as_deref_mut())
+    else {
+        return false;
+    };
+    let due = ended.take_due(work.now);
+    let some = !due.is_empty();
+    work.out.dropped_cases.extend(due);
+    some
 }
 
 /// Closes a secured case, if it names it: the thief's own reset names none.
@@ -470,7 +507,7 @@ fn reported_stolen(work: &mut Work<'_>, account: &mut Account) -> bool {
         case.rules.push("reported_stolen".into());
         case.contact = contact(work.event).map(Box::new);
         case.only_failures = false;
-        account.rest_mut().case = Some(Box::new(case));
+        account.begin_case(case);
     }
     secure(work, account, "reported_stolen");
     work.mail(account, "reported_stolen", false);

@@ -7,14 +7,11 @@ use crate::event::Outcome;
 use crate::rules::{Detect, Mode, Rule};
 
 use super::account::Account;
-use super::case::{Addition, Case};
+use super::case::{Addition, Case, device_of};
 use super::detect::{Hit, with_seen};
 use super::ids::derived;
 use super::output::{CaseState, CommandKind, Decision, Effect};
 use super::work::{Cause, Work, wider};
-
-/// Bytes of a user agent that a case keeps.
-const MAX_DEVICE: usize = 256;
 
 /// Carries out what follows from `hit`. `true` where the account's durable record changed.
 pub fn decide(
@@ -120,13 +117,7 @@ fn addition<'r>(work: &Work<'_>, rule: &'r Rule, hit: &mut Hit) -> Addition<'r> 
         evidence: std::mem::take(&mut hit.evidence),
         sessions: std::mem::take(&mut hit.sessions),
         place: hit.place.take(),
-        device: event.user_agent.as_deref().map(|agent| {
-            let end = (0..=MAX_DEVICE.min(agent.len()))
-                .rev()
-                .find(|at| agent.is_char_boundary(*at))
-                .unwrap_or(0);
-            Box::from(&agent[..end])
-        }),
+        device: device_of(event),
         contact: hit.contact.take(),
         // What has no outcome has happened: a second factor switched off, a code used.
         success: matches!(event.outcome, Some(Outcome::Success) | None),
@@ -147,7 +138,7 @@ fn open(work: &mut Work<'_>, account: &mut Account, rule: &Rule, account_id: &st
     let cause = Cause {
         rule: Some(&rule.id),
         reason: &reason,
-        id: None,
+        timer: None,
     };
     if let Some(lock) = &rule.lock {
         case.state = CaseState::Open;
@@ -156,7 +147,7 @@ fn open(work: &mut Work<'_>, account: &mut Account, rule: &Rule, account_id: &st
         work.command(CommandKind::LockAccount, account_id, Some(&case), &cause);
     }
     work.show(&case);
-    account.rest_mut().case = Some(Box::new(case));
+    account.begin_case(case);
     if rule.email.is_some() {
         work.mail(account, &rule.id, false);
     }
@@ -220,7 +211,7 @@ fn join(work: &mut Work<'_>, account: &mut Account, rule: &Rule, hit: &mut Hit) 
         let cause = Cause {
             rule: Some(&rule.id),
             reason: &case.reason,
-            id: None,
+            timer: None,
         };
         work.command(CommandKind::LockAccount, &case.account, Some(&case), &cause);
     }

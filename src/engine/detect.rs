@@ -4,17 +4,18 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::event::{Timestamp, network_of};
+use crate::event::{DAY_MS, Timestamp, network_of};
 use crate::rules::eval::Enriched;
 use crate::rules::{Detect, Field, Learn, Rule, RuleKey};
 
-use super::account::{Account, Contact, Entry, Seen};
+use super::account::{Account, Contact, Entry, RuleState, Seen};
 use super::case::CasePlace;
+use super::mailing::MAX_CO_OWNERS;
 use super::output::{Counts, Evidence};
 use super::seen::{Judged, SeenSpec, Verdict, country_value};
 use super::streak::{self, StreakSpec};
 use super::window::{self, Observed, WindowSpec, lateness_ms};
-use super::{Settings, StateKey};
+use super::{Engine, Settings, StateKey};
 
 /// Bytes of a session id and of a value's text that are kept.
 const MAX_SESSION: usize = 256;
@@ -165,11 +166,7 @@ fn windowed(
     from_observed(observed, state, event)
 }
 
-fn from_observed(
-    observed: Observed,
-    state: &mut super::account::RuleState,
-    event: &Enriched<'_>,
-) -> Detected {
+fn from_observed(observed: Observed, state: &mut RuleState, event: &Enriched<'_>) -> Detected {
     match observed {
         Observed::Unchanged => Detected::default(),
         Observed::Held => {
@@ -407,7 +404,12 @@ pub fn contact(event: &Enriched<'_>) -> Option<Contact> {
             .as_deref()
             .filter(|locale| locale.len() <= 35)
             .map(Box::from),
-        owners: of.owners.iter().map(|owner| Box::from(&**owner)).collect(),
+        owners: of
+            .owners
+            .iter()
+            .take(MAX_CO_OWNERS)
+            .map(|owner| Box::from(&**owner))
+            .collect(),
     })
 }
 
@@ -435,12 +437,15 @@ fn keyed(key: &[u8; 16], domain: u8, bytes: &[u8]) -> StateKey {
 /// Whether nothing that a rule's state holds can matter any more, by broker time `now`:
 /// what a late event could still complete would be older than `act_within`, and so do
 /// nothing (docs/rules.md 4).
-pub fn is_spent(
-    rule: &Rule,
-    state: &super::account::RuleState,
-    settings: &Settings,
-    now: Timestamp,
-) -> bool {
+pub fn is_spent(engine: &Engine, state: &RuleState, now: Timestamp) -> bool {
+    let settings = engine.settings();
+    let newest = state.entries.last().map(|entry| entry.time);
+    let rules = engine.rules().rules();
+    let Some(rule) = rules.iter().find(|rule| rule.key == state.key) else {
+        // Another rule set may know it, and is given a day to come back.
+        let touched = newest.map_or(state.last_acted, |time| time.max(state.last_acted));
+        return now.since_ms(touched) > settings.act_within_ms.saturating_add(DAY_MS);
+    };
     let cooled = now.since_ms(state.last_acted) >= rule.cooldown_ms;
     let reach = match rule.detect {
         Detect::Each | Detect::FirstSeen { .. } => 0,
@@ -453,17 +458,16 @@ pub fn is_spent(
             let spec = streak_spec(settings, at_least, max_gap_ms);
             let only_ends = state.entries.iter().all(|entry| entry.is_break);
             if only_ends && streak::is_spent(&state.entries, spec, settings.act_within_ms, now) {
-                return cooled && state.seen.is_none();
+                return cooled;
             }
             max_gap_ms
         }
     };
-    let newest = state.entries.last().map(|entry| entry.time);
     let old = newest.is_none_or(|newest| {
         now.since_ms(newest)
             > reach
                 .saturating_add(settings.max_lateness_ms)
                 .saturating_add(settings.act_within_ms)
     });
-    old && cooled && state.seen.is_none()
+    old && cooled
 }

@@ -13,24 +13,28 @@ const PER_HOUR: usize = 3;
 const PER_LONG: usize = 10;
 pub const LONG_MS: i64 = 48 * HOUR_MS;
 /// Co-owners who are told.
-const MAX_CO_OWNERS: usize = 16;
+pub const MAX_CO_OWNERS: usize = 16;
 /// Bytes of an address, by RFC 5321's limit on a path.
 const MAX_ADDRESS: usize = 254;
 
-/// Whether an account may get one more mail, and if so notes it. A case of failures only
-/// may not use the last slot, or noise could silence the mail about the real theft.
+/// Whether an account may get one more mail about a case, and if so notes it. A case of
+/// failures only may not use the last slot, or noise could silence the mail about the real
+/// theft.
 pub fn may_mail(rest: &mut Rest, only_failures: bool, now: Timestamp) -> bool {
-    rest.mails.retain(|sent| now.since_ms(*sent) < LONG_MS);
-    let last_hour = rest
-        .mails
+    may_send(&mut rest.mails, usize::from(only_failures), now)
+}
+
+/// Whether one more mail may join those `sent`, with `spare` slots left free; notes it then.
+pub fn may_send(sent: &mut Vec<Timestamp>, spare: usize, now: Timestamp) -> bool {
+    sent.retain(|sent| now.since_ms(*sent) < LONG_MS);
+    let last_hour = sent
         .iter()
         .filter(|sent| now.since_ms(**sent) < HOUR_MS)
         .count();
-    let spare = usize::from(only_failures);
-    if last_hour + spare >= PER_HOUR || rest.mails.len() + spare >= PER_LONG {
+    if last_hour + spare >= PER_HOUR || sent.len() + spare >= PER_LONG {
         return false;
     }
-    rest.mails.push(now);
+    sent.push(now);
     true
 }
 

@@ -16,7 +16,8 @@ pub struct Outputs {
     pub mails: Vec<Mail>,
     /// State keys of accounts whose durable record changed, and must be written.
     pub changed: Vec<crate::engine::StateKey>,
-    /// Cases that are gone with their account: tombstones in `doorward.cases`.
+    /// Cases whose time is over, or that are gone with their account: tombstones in
+    /// `doorward.cases`.
     pub dropped_cases: Vec<CaseId>,
     /// Answers that were applied: the case's first rule, and what its owner said.
     pub answers: Vec<(Box<str>, &'static str)>,
@@ -65,10 +66,13 @@ pub struct Counts {
     pub answers_applied: u32,
     pub answers_ignored: u32,
     pub answers_forged: u32,
+    /// Recoveries that were stopped a second time in a row, and wait for an operator.
+    pub recovery_disputed: u32,
     /// Mails that were not sent: no address is known, or the account's cap is reached.
     pub mail_no_address: u32,
     pub mail_capped: u32,
-    /// Accounts that had learned nothing, dropped for want of memory (docs/rules.md 15).
+    /// Accounts that knew no place, or windows of those that do, forgotten for want of memory
+    /// (docs/rules.md 15).
     pub evicted: u32,
     /// What country look-ups of addresses said.
     pub geo_found: u32,
@@ -146,12 +150,13 @@ pub struct Command {
     pub rule: Option<Arc<str>>,
     /// Why, as the rule names it, or `owner_confirmed`, `owner_denied`, `expired`, …
     pub reason: Arc<str>,
-    /// The next four are for `lock_account`.
+    /// The next three are for `lock_account`.
     pub scope: Option<Scope>,
     pub since: Option<Timestamp>,
     pub sessions: Vec<String>,
+    /// When the lock ends by itself, or when a held recovery is released at the earliest.
     pub until: Option<Timestamp>,
-    /// Ids of the events that counted.
+    /// Ids of the events that counted; of a recovery, those of the requests.
     pub evidence: Vec<Box<str>>,
     pub source: Source,
 }
@@ -239,6 +244,14 @@ pub enum CaseState {
     Recovered,
     /// An asked case that the owner answered with "me".
     Closed,
+    /// A recovery that waits for its end, or for its owner to stop it.
+    Held,
+    /// A recovery that was stopped a second time in a row: an operator decides.
+    NeedsOperator,
+    /// A recovery that went through.
+    Released,
+    /// A recovery that was stopped.
+    Cancelled,
 }
 
 impl CaseState {
@@ -249,6 +262,10 @@ impl CaseState {
         CaseState::Secured,
         CaseState::Recovered,
         CaseState::Closed,
+        CaseState::Held,
+        CaseState::NeedsOperator,
+        CaseState::Released,
+        CaseState::Cancelled,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -259,6 +276,10 @@ impl CaseState {
             CaseState::Secured => "secured",
             CaseState::Recovered => "recovered",
             CaseState::Closed => "closed",
+            CaseState::Held => "held",
+            CaseState::NeedsOperator => "needs_operator",
+            CaseState::Released => "released",
+            CaseState::Cancelled => "cancelled",
         }
     }
 
@@ -276,6 +297,14 @@ impl CaseState {
 
     pub fn is_locked(self) -> bool {
         matches!(self, CaseState::Open | CaseState::Secured)
+    }
+
+    /// Whether it is a state of recoveries, which are apart from cases.
+    pub fn is_recovery(self) -> bool {
+        matches!(
+            self,
+            CaseState::Held | CaseState::NeedsOperator | CaseState::Released | CaseState::Cancelled
+        )
     }
 }
 
@@ -312,7 +341,7 @@ pub struct CaseView {
     pub device: Option<Box<str>>,
     pub locale: Option<Box<str>>,
     /// Broker time until which "this wasn't me" is believed after an unlock, and at which
-    /// the lock ends by itself.
+    /// the lock ends by itself, or a recovery goes through.
     pub until: Option<Timestamp>,
 }
 
@@ -372,4 +401,6 @@ pub struct Mail {
     pub time: Timestamp,
     pub evidence: Vec<Evidence>,
     pub device: Option<Box<str>>,
+    /// When the recovery that it is about goes through; its links live as long.
+    pub until: Option<Timestamp>,
 }

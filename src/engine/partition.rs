@@ -1,23 +1,31 @@
 //! The accounts of one partition: one map, dropped whole when the partition goes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use hashbrown::HashTable;
-
-use crate::event::{MINUTE_MS, Timestamp};
+use crate::event::{MINUTE_MS, SECOND_MS, Timestamp};
 
 use super::account::Account;
-use super::control::LOCK_UNTIL;
+use super::accounts::Accounts;
 use super::ids::derived;
 use super::output::Outputs;
+use super::recovery::Recovery;
+use super::room::{Room, Weight};
+use super::timer::{Timer, timers};
 use super::{Engine, StateKey, detect};
 
 /// A timer that has not acted is published again after this long.
 const AGAIN_MS: i64 = MINUTE_MS;
-/// Broker time between two sweeps, and accounts added between two.
-const SWEEP_EVERY_MS: i64 = 10 * MINUTE_MS;
-const SWEEP_SHARE: usize = 4;
+/// Accounts whose timers are handed out at once: after a day's outage many are due.
+const MAX_DUE: usize = 1_000;
+/// Broker time in which every account that has a box is looked at once, whether something in
+/// it has run out; between two steps of that round; and accounts in one step at most, so that
+/// no event waits long for one.
+const ROUND_MS: i64 = 10 * MINUTE_MS;
+const STEP_MS: i64 = SECOND_MS;
+const STEP: usize = 1_024;
+/// Accounts that one event may push out at most.
+const PUSHED_OUT: usize = 64;
 
 /// A timer that the shard should publish as `timer_due` on the account's partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,22 +40,25 @@ pub struct DueTimer {
 /// The accounts of one partition, and what points into them.
 #[derive(Debug, Default)]
 pub struct Partition {
-    accounts: HashTable<Account>,
-    /// Cases by id, for answers that name no account.
+    accounts: Accounts,
+    room: Room,
+    /// Cases and recoveries by id, for answers that name no account.
     cases: HashMap<Box<str>, StateKey>,
     open_cases: usize,
-    /// Deadlines, with the time before which each is not handed out (again).
-    timers: BTreeMap<(Timestamp, StateKey), Timestamp>,
-    heap_bytes: usize,
-    added: usize,
-    swept_at: Timestamp,
+    /// The accounts that have a timer, by the time before which it is not handed out
+    /// (again): the earliest deadline of each, or what `again` says.
+    timers: BTreeSet<(Timestamp, StateKey)>,
+    /// Those that were handed out and have not acted yet.
+    again: HashMap<StateKey, Timestamp>,
+    stepped_at: Timestamp,
 }
 
 /// What of an account other parts of the partition point at.
 #[derive(Default, PartialEq)]
 struct Pointers {
     case: Option<Box<str>>,
-    open: bool,
+    recovery: Option<Box<str>>,
+    open: usize,
     deadline: Option<Timestamp>,
 }
 
@@ -57,9 +68,19 @@ impl Partition {
         self.accounts.len()
     }
 
-    /// Bytes that they take: the map with its free places, and what hangs on it.
+    /// Bytes that they take: the map with its free places, what hangs on it, and what
+    /// points into it.
     pub fn bytes(&self) -> usize {
-        self.accounts.allocation_size() + self.heap_bytes
+        // A case's id, its place in a map at its worst load, and a timer's in a tree.
+        const POINTERS: usize = 160;
+        let pointers = (self.cases.len() + self.timers.len()) * POINTERS;
+        self.accounts.bytes() + self.room.bytes() + pointers
+    }
+
+    /// Bytes of it that can be given back without losing a known place or a case
+    /// ([`super::Settings::max_forgettable_bytes`]).
+    pub fn forgettable_bytes(&self) -> usize {
+        self.room.forgettable()
     }
 
     /// Cases that are open.
@@ -68,7 +89,7 @@ impl Partition {
     }
 
     pub fn get(&self, key: StateKey) -> Option<&Account> {
-        self.accounts.find(hash(key), |account| account.key == key)
+        self.accounts.get(key)
     }
 
     pub fn holds(&self, key: StateKey) -> bool {
@@ -80,29 +101,19 @@ impl Partition {
     }
 
     /// Runs `change` on an account, made first where `create` says so, and keeps everything
-    /// that points into it. `change` says whether the durable record changed.
+    /// that points into it. `change` says whether the durable record changed; so does this,
+    /// where something in it was over besides.
     pub fn update(
         &mut self,
         key: StateKey,
         create: bool,
         now: Timestamp,
         change: impl FnOnce(&mut Account) -> bool,
-    ) {
+    ) -> bool {
         if !create {
-            return;
+            return false;
         }
-        let mut entry = self
-            .accounts
-            .entry(
-                hash(key),
-                |account| account.key == key,
-                |account| hash(account.key),
-            )
-            .or_insert_with(|| {
-                self.added += 1;
-                Account::new(key)
-            });
-        let account = entry.get_mut();
+        let account = self.accounts.get_or_insert(key);
         if account.rest.is_none() {
             // The ordinary case: a quiet account that stays quiet.
             let changed = change(account);
@@ -112,188 +123,185 @@ impl Partition {
             if account.rest.is_none() {
                 // Nothing came of it: no place, no record, nothing for a sweep to find.
                 if !account.has_learned() {
-                    entry.remove();
+                    self.accounts.remove(key);
                 }
-                return;
+                return changed;
             }
             account.tidy(now);
-            self.heap_bytes += account.heap_bytes();
             let after = pointers(account);
+            self.room.settle(account, Weight::NONE, changed);
             self.point(key, Pointers::default(), after);
-            return;
+            return changed;
         }
         let before = pointers(account);
-        let bytes = account.heap_bytes();
-        if change(account) {
+        let weight = Weight::of(account);
+        let mut changed = change(account);
+        if changed {
             account.touched_min = minutes(now);
         }
-        account.tidy(now);
-        self.heap_bytes = self.heap_bytes + account.heap_bytes() - bytes;
+        changed |= account.tidy(now);
+        self.room.settle(account, weight, changed);
         let after = pointers(account);
+        if account.rest.is_none() && !account.has_learned() {
+            // Nothing is left of it; its record goes, too.
+            self.accounts.remove(key);
+            changed = true;
+        }
         self.point(key, before, after);
+        changed
     }
 
     /// Takes an account out, and everything that points at it.
     pub fn remove(&mut self, key: StateKey) -> Option<Account> {
-        let entry = self
-            .accounts
-            .find_entry(hash(key), |account| account.key == key)
-            .ok()?;
-        let (account, _) = entry.remove();
-        self.heap_bytes -= account.heap_bytes();
+        let account = self.accounts.remove(key)?;
+        self.room.removed(Weight::of(&account));
         self.point(key, pointers(&account), Pointers::default());
         Some(account)
     }
 
-    /// Puts a restored account in.
+    /// Puts a restored account in, in the place of what was known of it. It counts as just
+    /// changed: records are restored in the order in which they were written.
     pub fn insert(&mut self, account: Account) {
         let key = account.key;
-        self.heap_bytes += account.heap_bytes();
-        let after = pointers(&account);
-        self.accounts
-            .insert_unique(hash(key), account, |account| hash(account.key));
-        self.point(key, Pointers::default(), after);
+        let held = self.accounts.get_or_insert(key);
+        let before = pointers(held);
+        let weight = Weight::of(held);
+        *held = account;
+        self.room.settle(held, weight, true);
+        let after = pointers(held);
+        self.point(key, before, after);
     }
 
     fn point(&mut self, key: StateKey, before: Pointers, after: Pointers) {
         if before == after {
             return;
         }
-        if before.case != after.case {
-            if let Some(case) = before.case {
-                self.cases.remove(&case);
-            }
-            if let Some(case) = after.case {
-                self.cases.insert(case, key);
+        self.open_cases = self.open_cases + after.open - before.open;
+        for (before, after) in [(before.case, after.case), (before.recovery, after.recovery)] {
+            if before != after {
+                if let Some(id) = before {
+                    self.cases.remove(&id);
+                }
+                if let Some(id) = after {
+                    self.cases.insert(id, key);
+                }
             }
         }
-        self.open_cases = self.open_cases + usize::from(after.open) - usize::from(before.open);
         if before.deadline != after.deadline {
             if let Some(deadline) = before.deadline {
-                self.timers.remove(&(deadline, key));
+                let at = self.again.remove(&key).unwrap_or(deadline);
+                self.timers.remove(&(at, key));
             }
             if let Some(deadline) = after.deadline {
-                self.timers.insert((deadline, key), deadline);
+                self.timers.insert((deadline, key));
             }
         }
     }
 
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.timers.values().min().copied()
+        self.timers.first().map(|(at, _)| *at)
     }
 
+    /// The timers that are due by `now`, of at most [`MAX_DUE`] accounts.
     pub fn due_timers(&mut self, now: Timestamp) -> Vec<DueTimer> {
         let mut due = Vec::new();
-        let reached = self
-            .timers
-            .range_mut(..=(now, StateKey([u8::MAX; 16])))
-            .filter(|(_, not_before)| **not_before <= now);
-        for ((deadline, key), not_before) in reached {
-            *not_before = now.plus_ms(AGAIN_MS);
-            let found = self
-                .accounts
-                .find(hash(*key), |account| account.key == *key);
-            let Some(case) = found.and_then(Account::case) else {
+        for _ in 0..MAX_DUE {
+            let Some((at, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now) else {
+                break;
+            };
+            let again = now.plus_ms(AGAIN_MS);
+            self.timers.remove(&(at, key));
+            self.timers.insert((again, key));
+            self.again.insert(key, again);
+            let Some(account) = self.get(key) else {
                 continue;
             };
-            due.push(DueTimer {
-                id: derived(
-                    "t-",
-                    &[
-                        &case.id,
-                        LOCK_UNTIL,
-                        &deadline.0.to_string(),
-                        &now.0.to_string(),
-                    ],
-                ),
-                account: Arc::from(&*case.account),
-                case: Arc::from(&*case.id),
-                kind: LOCK_UNTIL,
-                deadline: *deadline,
-            });
+            due.extend(
+                timers(account)
+                    .filter(|timer| timer.deadline <= now)
+                    .map(|timer| handed_out(&timer, now)),
+            );
         }
         due
     }
 
-    /// Sweeps now and then, by broker time and by what was added.
-    pub fn note_time(&mut self, engine: &Engine, now: Timestamp, out: &mut Outputs) {
-        let crowded = self.added > engine.settings().max_unlearned / SWEEP_SHARE;
-        if !crowded && now.since_ms(self.swept_at) < SWEEP_EVERY_MS {
-            return;
+    /// A timer of this account was read back before its time: the guess that it was
+    /// published by was wrong, however far. It is handed out again when its time has come,
+    /// and not within a minute, since the next guess may be as wrong.
+    pub fn put_off(&mut self, key: StateKey, now: Timestamp) {
+        let deadline = self.get(key).and_then(earliest).filter(|at| *at > now);
+        if let Some(deadline) = deadline
+            && let Some(at) = self.again.get_mut(&key)
+        {
+            self.timers.remove(&(*at, key));
+            *at = deadline.max(now.plus_ms(AGAIN_MS));
+            self.timers.insert((*at, key));
         }
-        self.added = 0;
-        self.swept_at = now;
-        self.sweep(engine, now, out);
     }
 
-    /// Drops what can never matter again, and, where too many accounts have learned
-    /// nothing, the longest untouched of those (docs/rules.md 15).
-    fn sweep(&mut self, engine: &Engine, now: Timestamp, out: &mut Outputs) {
-        let settings = engine.settings();
-        let mut spent = Vec::new();
-        let mut unlearned: Vec<u32> = Vec::new();
-        for account in &self.accounts {
-            let idle = account.rest.as_ref().is_some_and(|rest| {
-                rest.case.as_ref().is_some_and(|case| case.is_over(now))
-                    || rest.has_expired(now, settings.act_within_ms)
-                    || rest.rules.iter().any(|state| {
-                        engine
-                            .rules()
-                            .rules()
-                            .iter()
-                            .find(|rule| rule.key == state.key)
-                            .is_some_and(|rule| detect::is_spent(rule, state, settings, now))
-                    })
-            });
-            if idle || (account.rest.is_none() && !account.has_learned()) {
-                spent.push(account.key);
-            } else if !account.has_learned() {
-                unlearned.push(account.touched_min);
+    /// Makes room where too much could be forgotten, and looks at a few accounts, whether
+    /// something in them has run out. Called after each event; what it does is bounded.
+    pub fn note_time(&mut self, engine: &Engine, now: Timestamp, out: &mut Outputs) {
+        if self.room.forgettable() > engine.settings().max_forgettable_bytes {
+            self.make_room(engine, now, out);
+        }
+        let since_ms = now.since_ms(self.stepped_at);
+        if since_ms >= STEP_MS {
+            self.stepped_at = now;
+            self.step(engine, now, since_ms, out);
+        }
+    }
+
+    /// Pushes out what is worth least until the rest fits (docs/rules.md 15).
+    fn make_room(&mut self, engine: &Engine, now: Timestamp, out: &mut Outputs) {
+        for _ in 0..PUSHED_OUT {
+            if self.room.forgettable() <= engine.settings().max_forgettable_bytes {
+                return;
             }
-        }
-        for key in spent {
-            self.clear_spent(engine, key, now, out);
-        }
-        if unlearned.len() > settings.max_unlearned {
-            let excess = unlearned.len() - settings.max_unlearned;
-            let (_, last, _) = unlearned.select_nth_unstable(excess.saturating_sub(1));
-            let last = *last;
-            let mut victims: Vec<StateKey> = self
-                .accounts
-                .iter()
-                .filter(|account| !account.has_learned() && account.touched_min <= last)
-                .map(|account| account.key)
-                .collect();
-            // The same minute may hold more than must go; which of them goes must not
-            // depend on where the map put them.
-            victims.sort_unstable_by_key(|key| {
-                (
-                    self.get(*key).map_or(0, |account| account.touched_min),
-                    *key,
-                )
-            });
-            victims.truncate(excess);
-            for key in victims {
+            let Some(key) = self.room.victim() else {
+                return;
+            };
+            if self.get(key).is_some_and(Account::has_learned) {
+                self.update(key, true, now, |account| {
+                    account.forget_windows();
+                    true
+                });
+            } else {
                 self.remove(key);
-                out.changed.push(key);
-                out.counts.evicted += 1;
+            }
+            out.changed.push(key);
+            out.counts.evicted += 1;
+        }
+    }
+
+    /// One step of the round over all accounts that have a box: clears what can never
+    /// matter again.
+    fn step(&mut self, engine: &Engine, now: Timestamp, since_ms: i64, out: &mut Outputs) {
+        let round = self.room.round() as i64;
+        let due = round.saturating_mul(since_ms.min(ROUND_MS)) / ROUND_MS + 1;
+        for _ in 0..(due.min(round) as usize).min(STEP) {
+            let Some(key) = self.room.look() else {
+                continue;
+            };
+            if self
+                .get(key)
+                .is_some_and(|account| has_run_out(engine, account, now))
+            {
+                self.clear_spent(engine, key, now, out);
             }
         }
     }
 
     fn clear_spent(&mut self, engine: &Engine, key: StateKey, now: Timestamp, out: &mut Outputs) {
-        let settings = engine.settings();
         self.update(key, true, now, |account| {
             if let Some(rest) = account.rest.as_mut() {
                 // What the cut bars is too old to act on by now.
-                if now.since_ms(rest.cut) > settings.act_within_ms {
+                if now.since_ms(rest.cut) > engine.settings().act_within_ms {
                     rest.cut = Timestamp(0);
                 }
                 for state in &mut rest.rules {
-                    let rule = engine.rules().rules().iter().find(|r| r.key == state.key);
-                    if rule.is_some_and(|rule| detect::is_spent(rule, state, settings, now)) {
-                        state.entries.clear();
-                        state.last_acted = Timestamp(0);
+                    if detect::is_spent(engine, state, now) {
+                        state.forget_window();
                     }
                 }
             }
@@ -309,24 +317,52 @@ impl Partition {
     }
 }
 
-/// The key is a keyed hash already.
-fn hash(key: StateKey) -> u64 {
-    let mut first = [0; 8];
-    first.copy_from_slice(&key.0[..8]);
-    u64::from_ne_bytes(first)
+/// Whether something in `account` can never matter again.
+fn has_run_out(engine: &Engine, account: &Account, now: Timestamp) -> bool {
+    account.rest.as_ref().is_some_and(|rest| {
+        rest.case.as_ref().is_some_and(|case| case.is_over(now))
+            || rest.has_expired(now, engine.settings().act_within_ms)
+            || rest
+                .rules
+                .iter()
+                .any(|state| state.is_forgettable() && detect::is_spent(engine, state, now))
+    })
 }
 
 fn minutes(now: Timestamp) -> u32 {
     u32::try_from(now.0.div_euclid(MINUTE_MS)).unwrap_or(0)
 }
 
+fn handed_out(timer: &Timer<'_>, now: Timestamp) -> DueTimer {
+    let (kind, deadline) = (timer.kind.as_str(), timer.deadline);
+    DueTimer {
+        id: derived(
+            "t-",
+            &[
+                timer.case,
+                kind,
+                &deadline.0.to_string(),
+                &now.0.to_string(),
+            ],
+        ),
+        account: Arc::from(timer.account),
+        case: Arc::from(timer.case),
+        kind,
+        deadline,
+    }
+}
+
+fn earliest(account: &Account) -> Option<Timestamp> {
+    timers(account).map(|timer| timer.deadline).min()
+}
+
 fn pointers(account: &Account) -> Pointers {
-    match account.case() {
-        None => Pointers::default(),
-        Some(case) => Pointers {
-            case: Some(case.id.clone()),
-            open: case.state.is_open(),
-            deadline: case.lock_until.filter(|_| case.state.is_open()),
-        },
+    let (case, recovery) = (account.case(), account.recovery());
+    Pointers {
+        case: case.map(|case| case.id.clone()),
+        recovery: recovery.map(|recovery| recovery.id.clone()),
+        open: usize::from(case.is_some_and(|case| case.state.is_open()))
+            + usize::from(recovery.is_some_and(Recovery::is_open)),
+        deadline: earliest(account),
     }
 }

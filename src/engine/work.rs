@@ -10,7 +10,8 @@ use super::account::{Account, EmailChange};
 use super::case::Case;
 use super::ids::derived;
 use super::mailing;
-use super::output::{CaseId, Command, CommandKind, Evidence, Mail, Outputs, Scope};
+use super::output::{CaseId, CaseView, Command, CommandKind, Mail, Outputs, RecipientPart, Scope};
+use super::timer::TimerKind;
 
 /// Positions that `seq` leaves for the commands of one event.
 const COMMANDS_PER_EVENT: i64 = 16;
@@ -32,8 +33,22 @@ pub struct Work<'w> {
 pub struct Cause<'a> {
     pub rule: Option<&'a str>,
     pub reason: &'a str,
-    /// Replaces the event's id in the command's id, for timers.
-    pub id: Option<&'a str>,
+    /// The timer that was due, from whose deadline the command's id comes then.
+    pub timer: Option<(TimerKind, Timestamp)>,
+}
+
+/// Everything that a command says beside its kind.
+#[derive(Default)]
+pub struct About<'a> {
+    pub account: &'a str,
+    pub case: Option<CaseId>,
+    pub rule: Option<&'a str>,
+    pub reason: &'a str,
+    pub timer: Option<(TimerKind, Timestamp)>,
+    pub until: Option<Timestamp>,
+    pub evidence: Vec<Box<str>>,
+    /// The case that a `lock_account` is about.
+    pub lock: Option<&'a Case>,
 }
 
 impl Work<'_> {
@@ -45,50 +60,73 @@ impl Work<'_> {
         case: Option<&Case>,
         cause: &Cause<'_>,
     ) {
+        let lock = case.filter(|_| kind == CommandKind::LockAccount);
+        self.order(
+            kind,
+            About {
+                account,
+                case: case.map(Case::case_id),
+                rule: cause.rule,
+                reason: cause.reason,
+                timer: cause.timer,
+                until: lock.and_then(|case| case.lock_until),
+                evidence: case.map_or_else(Vec::new, |case| {
+                    case.evidence
+                        .iter()
+                        .rev()
+                        .take(MAX_EVIDENCE_IDS)
+                        .map(|e| e.id.clone())
+                        .collect()
+                }),
+                lock,
+            },
+        );
+    }
+
+    /// A command, with all that it says.
+    pub fn order(&mut self, kind: CommandKind, about: About<'_>) {
         let event = self.event;
-        let by = cause
-            .rule
-            .or(case.map(|case| &*case.id))
-            .unwrap_or(cause.reason);
-        let id = match cause.id {
-            Some(id) => derived("c-", &[account, id, kind.as_str()]),
-            None => derived("c-", &[account, by, &event.event.id, kind.as_str()]),
+        let case = about.case.as_ref().map(|case| &*case.0);
+        let id = match about.timer {
+            Some((timer, deadline)) => derived(
+                "c-",
+                &[case.unwrap_or(""), timer.as_str(), &deadline.0.to_string()],
+            ),
+            None => {
+                let by = about.rule.or(case).unwrap_or(about.reason);
+                derived("c-", &[about.account, by, &event.event.id, kind.as_str()])
+            }
         };
         let seq = self.source.offset * COMMANDS_PER_EVENT
             + self.commands_so_far.min(COMMANDS_PER_EVENT - 1);
         self.commands_so_far += 1;
-        let lock = case.filter(|_| kind == CommandKind::LockAccount);
         self.out.commands.push(Command {
             id,
             seq,
             kind,
-            account: Arc::from(account),
-            case: case.map(Case::case_id),
+            account: Arc::from(about.account),
+            case: about.case,
             time: event.time,
-            rule: cause.rule.map(Arc::from),
-            reason: Arc::from(cause.reason),
-            scope: lock.map(|case| case.scope),
-            since: lock.map(|case| case.since),
-            sessions: lock.map_or_else(Vec::new, |case| {
+            rule: about.rule.map(Arc::from),
+            reason: Arc::from(about.reason),
+            scope: about.lock.map(|case| case.scope),
+            since: about.lock.map(|case| case.since),
+            sessions: about.lock.map_or_else(Vec::new, |case| {
                 case.sessions.iter().map(|s| s.to_string()).collect()
             }),
-            until: lock.and_then(|case| case.lock_until),
-            evidence: case.map_or_else(Vec::new, |case| {
-                case.evidence
-                    .iter()
-                    .rev()
-                    .take(MAX_EVIDENCE_IDS)
-                    .map(|e| e.id.clone())
-                    .collect()
-            }),
+            until: about.until,
+            evidence: about.evidence,
             source: self.source,
         });
     }
 
-    /// The latest state of `case`, for `doorward.cases`. Only the last one of an event is
-    /// kept.
+    /// The latest state of `case`, for `doorward.cases`.
     pub fn show(&mut self, case: &Case) {
-        let view = case.view(self.source, self.engine.settings().link_valid_ms);
+        self.show_view(case.view(self.source, self.engine.settings().link_valid_ms));
+    }
+
+    /// The same for whatever has a page. Only the last one of an event is kept.
+    pub fn show_view(&mut self, view: CaseView) {
         self.out.cases.retain(|shown| shown.id != view.id);
         self.out.cases.push(view);
     }
@@ -116,27 +154,38 @@ impl Work<'_> {
         let Some(case) = rest.case.as_deref() else {
             return;
         };
-        let template: Arc<str> = Arc::from(case.template.as_deref().unwrap_or("was_this_you"));
-        let evidence: Vec<Evidence> = case.evidence.iter().rev().cloned().collect();
-        let version = case.version.to_string();
+        let mail = Mail {
+            id: String::new(),
+            to: Box::default(),
+            part: RecipientPart::Notice,
+            template: Arc::from(case.template.as_deref().unwrap_or("was_this_you")),
+            locale: case.contact.as_ref().and_then(|c| c.locale.clone()),
+            account: Arc::from(&*case.account),
+            partition: self.source.partition,
+            case: CaseId(Arc::from(&*case.id)),
+            case_version: case.version,
+            rule: Arc::from(rule),
+            reason: Arc::from(&*case.reason),
+            locked: case.state.is_locked().then_some(case.scope),
+            time: case.newest,
+            evidence: case.evidence.iter().rev().cloned().collect(),
+            device: case.device.clone(),
+            until: None,
+        };
         let again = if resend { &*self.event.event.id } else { "" };
+        self.send(to, again, &mail);
+    }
+
+    /// `mail` to each of `to`, with an id of its own. `again` sets one that is sent once
+    /// more apart from the first.
+    pub fn send(&mut self, to: Vec<(Box<str>, RecipientPart)>, again: &str, mail: &Mail) {
+        let version = mail.case_version.to_string();
         for (address, part) in to {
             self.out.mails.push(Mail {
-                id: derived("m-", &[&case.id, &version, &address, again]),
+                id: derived("m-", &[&mail.case.0, &version, &address, again]),
                 to: address,
                 part,
-                template: Arc::clone(&template),
-                locale: case.contact.as_ref().and_then(|c| c.locale.clone()),
-                account: Arc::from(&*case.account),
-                partition: self.source.partition,
-                case: CaseId(Arc::from(&*case.id)),
-                case_version: case.version,
-                rule: Arc::from(rule),
-                reason: Arc::from(&*case.reason),
-                locked: case.state.is_locked().then_some(case.scope),
-                time: case.newest,
-                evidence: evidence.clone(),
-                device: case.device.clone(),
+                ..mail.clone()
             });
         }
     }

@@ -1,5 +1,6 @@
 //! One producer of librdkafka, from registration to its end.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use crate::log::client::{self, TxnError};
 use crate::log::{LogError, OutputRecord, OutputTopic};
 
 use super::classify;
+use super::patience::{OffsetThread, Offsets};
 use super::raw::{self, Membership};
 use super::settings::{self, REQUEST_TIMEOUT};
 
@@ -26,7 +28,9 @@ const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(2);
 /// A registered producer. Its own thread serves delivery reports, so that the raw commit
 /// call returns as soon as the broker has answered.
 pub struct Producer {
-    inner: ThreadedProducer<Reports>,
+    inner: Arc<ThreadedProducer<Reports>>,
+    /// `None` without transactions.
+    offsets: Option<RefCell<OffsetThread>>,
     names: Topics,
 }
 
@@ -77,7 +81,8 @@ impl Producer {
         let inner: ThreadedProducer<Reports> = config
             .create_with_context(Reports::default())
             .map_err(|error| LogError::Fatal(format!("the producer's settings: {error}")))?;
-        if kafka.transactions {
+        let inner = Arc::new(inner);
+        let offsets = if kafka.transactions {
             raw::init_transactions(inner.client(), REQUEST_TIMEOUT).map_err(|error| {
                 classify(
                     error.code,
@@ -88,9 +93,13 @@ impl Producer {
                     ),
                 )
             })?;
-        }
+            Some(RefCell::new(offset_thread(&inner, shard)?))
+        } else {
+            None
+        };
         Ok(Producer {
             inner,
+            offsets,
             names: topics.clone(),
         })
     }
@@ -134,7 +143,7 @@ impl Producer {
 }
 
 impl client::Producer for Producer {
-    type Membership = Membership;
+    type Membership = Arc<Membership>;
 
     fn begin(&self) -> Result<(), TxnError> {
         self.take_failure();
@@ -153,12 +162,22 @@ impl client::Producer for Producer {
         &self,
         offsets: &[(i32, i64)],
         metadata: &str,
-        member: &Membership,
+        member: &Arc<Membership>,
         within: Duration,
     ) -> Result<(), TxnError> {
         let list = self::offsets(offsets, metadata, &self.names.events)
             .map_err(|error| failed(RDKafkaErrorCode::InvalidArgument, &error.to_string()))?;
-        raw::send_offsets(self.inner.client(), &list, member, within)
+        let Some(thread) = &self.offsets else {
+            return Err(failed(
+                RDKafkaErrorCode::State,
+                "offsets without transactions",
+            ));
+        };
+        thread.borrow_mut().send(Offsets {
+            list,
+            member: Arc::clone(member),
+            within,
+        })
     }
 
     fn commit(&self, within: Duration) -> Result<(), TxnError> {
@@ -188,6 +207,23 @@ impl client::Producer for Producer {
     fn take_failure(&self) -> Option<(String, RDKafkaErrorCode)> {
         self.inner.client().context().lock().take()
     }
+}
+
+fn offset_thread(
+    inner: &Arc<ThreadedProducer<Reports>>,
+    shard: usize,
+) -> Result<OffsetThread, LogError> {
+    let producer = Arc::clone(inner);
+    let send = move |offsets: &Offsets| {
+        raw::send_offsets(
+            producer.client(),
+            &offsets.list,
+            &offsets.member,
+            offsets.within,
+        )
+    };
+    OffsetThread::start(format!("offsets-{shard}"), send)
+        .map_err(|error| LogError::Unavailable(format!("a thread for offsets: {error}")))
 }
 
 /// Offsets of input partitions, each with `metadata`.

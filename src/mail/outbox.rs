@@ -1,68 +1,75 @@
-//! Reads the outbox, knows from the receipts what is done, and commits how far that is.
+//! Reads the outbox and the receipts, and commits how far the plan says it is.
 //!
 //! One thread with two consumers: `doorward.mail` in a group, so that instances share its
 //! partitions, and `doorward.receipts`, which everybody reads whole. Before a partition's
-//! first mail is handed on, the receipts are read to their end; when a partition goes, its
-//! mails are first given up, and what is just being sent is waited for. So a mail is sent
-//! twice only where a process dies between the mail server's acceptance and the receipt.
+//! first mail is handed on, the receipts are read to their end; when a partition goes, the
+//! mails of it that the server may be taking are waited for. Positions are committed even
+//! where they did not move: that the coordinator accepts one proves that this mailer is
+//! still a member, and only while that is proven may it send ([`super::plan`]).
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::hash::Hasher;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
-use siphasher::sip128::{Hasher128, SipHasher13};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::queue::Place;
+use super::clock::Clock;
+use super::plan::{MailKey, Now, Place};
 use crate::config;
 use crate::event::Timestamp;
 use crate::follow::{FollowError, Follower};
 use crate::kafka::settings::Quiet;
 use crate::kafka::settings::common;
 use crate::publish::wall_clock;
-use crate::record::MailRecord;
 
-/// Mails of which is remembered that they are done, 16 bytes each; the oldest are forgotten
-/// first. The receipts of seven days of very many mails.
-const MAX_DONE: usize = 2_000_000;
-/// Longest wait for mails that are being sent when their partition goes.
-const REVOKE_PATIENCE: Duration = Duration::from_secs(20);
 /// Longest wait for the last commit and the farewell to the group.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(100);
+/// What a receipt may take, beside the mail server's answer, when a partition goes.
+const RECEIPT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the thread may be away from the group: longer than a partition's mails are
+/// waited for.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(15 * 60);
+const POLL: Duration = Duration::from_millis(50);
+/// Longest wait for a partition to be read from elsewhere.
+const SEEK: Duration = Duration::from_secs(5);
+/// Receipts that are told together.
+const RECEIPTS: usize = 1_000;
 
 /// What the thread tells the mailer, in the order of the log.
 #[derive(Debug)]
 pub enum OutboxEvent {
-    Mail {
+    Record {
         place: Place,
         /// The broker's time of the record.
         queued: Timestamp,
-        record: Box<MailRecord>,
+        payload: Vec<u8>,
     },
-    /// A record with nothing to do.
-    Skipped { place: Place, why: Skipped },
-    /// These partitions go. `given_up` is answered (or dropped) once nothing of them is
-    /// being sent.
+    /// Mails that are done.
+    Receipts(Vec<MailKey>),
+    /// The group's coordinator accepted what was asked of it at this time.
+    Renewed(Now),
+    /// It does not know this member any more.
+    Expelled,
+    /// The partition's next records are those from `offset` on.
+    Rewound {
+        partition: i32,
+        offset: i64,
+    },
+    NotRewound {
+        partition: i32,
+    },
+    /// These partitions go. `given_up` is answered (or dropped) once no mail of them may
+    /// just be taken by the server.
     Revoked {
         partitions: Vec<i32>,
         given_up: SyncSender<()>,
     },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Skipped {
-    /// Its receipt is there.
-    Done,
-    /// No mail record; nothing that this program wrote.
-    Unreadable,
 }
 
 /// The mailer's end of the thread.
@@ -75,10 +82,24 @@ pub struct Outbox {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
-    /// Whether the mailer wants no more for now.
-    full: AtomicBool,
-    // A lock, because the mailer sets what the thread commits; held for an insert or a take.
-    positions: Mutex<BTreeMap<i32, i64>>,
+    // A lock, because the mailer writes what the thread does; held for an insert or a take.
+    orders: Mutex<Orders>,
+}
+
+/// What the mailer wants to be done.
+#[derive(Default)]
+struct Orders {
+    /// By partition, where to go on after a crash.
+    positions: BTreeMap<i32, i64>,
+    /// Whether one of them moved since the last commit.
+    moved: bool,
+    rewinds: Vec<(i32, i64)>,
+}
+
+impl Shared {
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Why the outbox cannot be opened.
@@ -93,15 +114,22 @@ pub enum OutboxError {
 }
 
 impl Outbox {
-    /// Begins to read. Brokers that are away are waited for.
+    /// Begins to read. Brokers that are away are waited for. `answer` is the longest that a
+    /// mail server's last answer takes.
     ///
     /// # Errors
     /// Where librdkafka refuses the settings or the system has no thread to give.
-    pub fn open(kafka: &config::Kafka, topics: &config::Topics) -> Result<Outbox, OutboxError> {
-        let (sender, events) = mpsc::channel(64);
+    pub fn open(
+        kafka: &config::Kafka,
+        topics: &config::Topics,
+        clock: Clock,
+        answer: Duration,
+    ) -> Result<Outbox, OutboxError> {
+        let (sender, events) = mpsc::channel(256);
         let shared = Arc::new(Shared::default());
         let session_ms = kafka.session_timeout.as_millis();
-        let consumer: BaseConsumer<Rebalancing> = common(kafka, "mailer")
+        let max_poll_ms = MAX_POLL_INTERVAL.max(kafka.session_timeout).as_millis();
+        let consumer: BaseConsumer<Membership> = common(kafka, "mailer")
             .set("group.id", format!("{}-mailer", kafka.group))
             .set("isolation.level", "read_committed")
             .set("enable.auto.commit", "false")
@@ -113,13 +141,16 @@ impl Outbox {
                 "heartbeat.interval.ms",
                 (session_ms / 3).clamp(1, 3_000).to_string(),
             )
+            .set("max.poll.interval.ms", max_poll_ms.to_string())
             .set("fetch.queue.backoff.ms", "1")
             .set("queued.max.messages.kbytes", "4096")
-            .create_with_context(Rebalancing {
+            .create_with_context(Membership {
                 topic: topics.mail.clone(),
                 events: sender.clone(),
                 shared: Arc::clone(&shared),
+                patience: answer + RECEIPT_PATIENCE,
                 assigned: AtomicBool::new(false),
+                asked: Mutex::new(None),
             })?;
         consumer.subscribe(&[&topics.mail])?;
         let reader = Reader {
@@ -128,8 +159,9 @@ impl Outbox {
             topic: topics.mail.clone(),
             events: sender,
             shared: Arc::clone(&shared),
-            done: Done::default(),
-            paused: false,
+            clock,
+            renew_every: kafka.session_timeout / 4,
+            renewed: Instant::now(),
             complaint: String::new(),
         };
         let thread = std::thread::Builder::new()
@@ -142,19 +174,19 @@ impl Outbox {
         })
     }
 
-    /// Whether reading should pause. A few mails on their way still arrive.
-    pub fn set_full(&self, full: bool) {
-        self.shared.full.store(full, Ordering::Relaxed);
-    }
-
     /// Positions to commit with the next turn of the thread.
     pub fn commit(&self, positions: Vec<(i32, i64)>) {
         if !positions.is_empty() {
-            self.shared
-                .positions
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .extend(positions);
+            let mut orders = self.shared.orders();
+            orders.positions.extend(positions);
+            orders.moved = true;
+        }
+    }
+
+    /// From where to read again with the next turn of the thread.
+    pub fn rewind(&self, rewinds: Vec<(i32, i64)>) {
+        if !rewinds.is_empty() {
+            self.shared.orders().rewinds.extend(rewinds);
         }
     }
 
@@ -172,21 +204,42 @@ impl Outbox {
     }
 }
 
-/// What happens when partitions come and go.
-struct Rebalancing {
+/// What happens in the group: partitions come and go, commits are accepted or refused.
+struct Membership {
     topic: String,
     events: mpsc::Sender<OutboxEvent>,
     shared: Arc<Shared>,
+    /// Longest wait for mails that the server may be taking when their partition goes.
+    patience: Duration,
     assigned: AtomicBool,
+    /// When the commit was asked for that is not answered yet.
+    asked: Mutex<Option<Now>>,
 }
 
-impl ClientContext for Rebalancing {
+impl Membership {
+    fn asked(&self) -> MutexGuard<'_, Option<Now>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The positions of what is assigned, as a commit.
+    fn offsets(&self, positions: &BTreeMap<i32, i64>) -> TopicPartitionList {
+        let mut offsets = TopicPartitionList::new();
+        for (partition, position) in positions {
+            // Fails only for an offset that is none, which these are not.
+            let _ =
+                offsets.add_partition_offset(&self.topic, *partition, Offset::Offset(*position));
+        }
+        offsets
+    }
+}
+
+impl ClientContext for Membership {
     fn error(&self, error: KafkaError, reason: &str) {
         Quiet.error(error, reason);
     }
 }
 
-impl ConsumerContext for Rebalancing {
+impl ConsumerContext for Membership {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let Rebalance::Revoke(partitions) = rebalance else {
             return;
@@ -199,24 +252,41 @@ impl ConsumerContext for Rebalancing {
         if partitions.is_empty() {
             return;
         }
+        let lost = consumer.assignment_lost();
+        if lost {
+            // An error is a mailer that has gone.
+            let _ = self.events.blocking_send(OutboxEvent::Expelled);
+        }
         let (given_up, wait) = sync_channel(1);
         let told = self.events.blocking_send(OutboxEvent::Revoked {
             partitions: partitions.clone(),
             given_up,
         });
-        if told.is_ok() {
-            // An error is a mailer that is gone, or too slow: its mails may then be sent
-            // once more by whoever gets the partition.
-            let _ = wait.recv_timeout(REVOKE_PATIENCE);
+        // What is lost may be somebody else's already, who does not wait.
+        if told.is_ok() && !lost {
+            // Ends when the other side is dropped. A mail server that takes longer may get
+            // the mail again from whoever gets the partition.
+            let _ = wait.recv_timeout(self.patience);
         }
-        if !consumer.assignment_lost() {
-            commit(consumer, &self.topic, &self.shared, CommitMode::Sync);
+        let positions = {
+            let mut orders = self.shared.orders();
+            orders
+                .rewinds
+                .retain(|(partition, _)| !partitions.contains(partition));
+            let mut going = BTreeMap::new();
+            for partition in &partitions {
+                if let Some(position) = orders.positions.remove(partition) {
+                    going.insert(*partition, position);
+                }
+            }
+            going
+        };
+        if !lost && !positions.is_empty() {
+            let offsets = self.offsets(&positions);
+            if let Err(error) = consumer.commit(&offsets, CommitMode::Sync) {
+                not_committed(&error);
+            }
         }
-        self.shared
-            .positions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|partition, _| !partitions.contains(partition));
     }
 
     fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
@@ -226,167 +296,236 @@ impl ConsumerContext for Rebalancing {
             self.assigned.store(true, Ordering::Relaxed);
         }
     }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        let Some(asked) = self.asked().take() else {
+            return;
+        };
+        let event = match result {
+            Ok(()) => OutboxEvent::Renewed(asked),
+            Err(error) => {
+                not_committed(&error);
+                self.shared.orders().moved = true;
+                match error.rdkafka_error_code() {
+                    Some(
+                        RDKafkaErrorCode::UnknownMemberId
+                        | RDKafkaErrorCode::IllegalGeneration
+                        | RDKafkaErrorCode::FencedInstanceId,
+                    ) => OutboxEvent::Expelled,
+                    _ => return,
+                }
+            }
+        };
+        // An error is a mailer that has gone.
+        let _ = self.events.blocking_send(event);
+    }
 }
 
-fn commit(consumer: &BaseConsumer<Rebalancing>, topic: &str, shared: &Shared, mode: CommitMode) {
-    let positions = std::mem::take(
-        &mut *shared
-            .positions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner),
-    );
-    if positions.is_empty() {
-        return;
-    }
-    let mut offsets = TopicPartitionList::new();
-    for (partition, position) in positions {
-        // Fails only for an offset that is none, which these are not.
-        let _ = offsets.add_partition_offset(topic, partition, Offset::Offset(position));
-    }
-    if let Err(error) = consumer.commit(&offsets, mode) {
-        // The receipts still tell what is done, so a position that stays behind costs
-        // reading, never a second mail.
-        info!(%error, "the outbox's position was not committed");
-    }
+/// The receipts still tell what is done, so a position that stays behind costs reading,
+/// never a second mail.
+fn not_committed(error: &KafkaError) {
+    info!(%error, "the outbox's position was not committed");
 }
 
 struct Reader {
-    consumer: BaseConsumer<Rebalancing>,
+    consumer: BaseConsumer<Membership>,
     receipts: Follower,
     topic: String,
     events: mpsc::Sender<OutboxEvent>,
     shared: Arc<Shared>,
-    done: Done,
-    paused: bool,
+    clock: Clock,
+    /// How often membership is proven where nothing moves.
+    renew_every: Duration,
+    /// When that was last begun.
+    renewed: Instant,
     /// What was last complained of, so that it is said once.
     complaint: String,
 }
 
+/// The mailer has gone.
+struct Gone;
+
 impl Reader {
     fn run(mut self) {
+        // It ends by being told to, or because nobody listens any more.
         while !self.shared.stop.load(Ordering::Relaxed) {
-            self.follow_receipts();
-            let event = match self.consumer.poll(POLL) {
-                None => None,
-                Some(Err(error)) => {
-                    complain(&mut self.complaint, &error);
-                    None
-                }
-                Some(Ok(message)) => Some(Incoming {
-                    place: Place {
-                        partition: message.partition(),
-                        offset: message.offset(),
-                    },
-                    queued: message
-                        .timestamp()
-                        .to_millis()
-                        .map_or_else(wall_clock, Timestamp),
-                    record: message
-                        .payload()
-                        .and_then(|payload| serde_json::from_slice(payload).ok()),
-                }),
-            };
-            if self
-                .consumer
-                .context()
-                .assigned
-                .swap(false, Ordering::Relaxed)
-            {
-                self.catch_up();
-                // New partitions come unpaused.
-                self.paused = false;
-            }
-            if let Some(incoming) = event
-                && self.hand_on(incoming).is_err()
-            {
+            if self.turn().is_err() {
                 break;
             }
-            self.pause_or_resume();
-            commit(&self.consumer, &self.topic, &self.shared, CommitMode::Async);
         }
-        commit(&self.consumer, &self.topic, &self.shared, CommitMode::Sync);
+        let positions = std::mem::take(&mut self.shared.orders().positions);
+        if !positions.is_empty() {
+            let offsets = self.consumer.context().offsets(&positions);
+            if let Err(error) = self.consumer.commit(&offsets, CommitMode::Sync) {
+                not_committed(&error);
+            }
+        }
     }
 
-    /// Fails where the mailer has gone.
-    fn hand_on(&self, incoming: Incoming) -> Result<(), ()> {
-        let place = incoming.place;
-        let event = match incoming.record {
-            None => OutboxEvent::Skipped {
-                place,
-                why: Skipped::Unreadable,
-            },
-            Some(record) if self.done.contains(record.id.as_bytes()) => OutboxEvent::Skipped {
-                place,
-                why: Skipped::Done,
-            },
-            Some(record) => OutboxEvent::Mail {
-                place,
-                queued: incoming.queued,
-                record,
-            },
+    fn turn(&mut self) -> Result<(), Gone> {
+        self.follow_receipts()?;
+        let event = match self.consumer.poll(POLL) {
+            None => None,
+            Some(Err(error)) => {
+                complain(&mut self.complaint, &error);
+                None
+            }
+            Some(Ok(message)) => Some(OutboxEvent::Record {
+                place: Place {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                },
+                queued: message
+                    .timestamp()
+                    .to_millis()
+                    .map_or_else(wall_clock, Timestamp),
+                payload: message.payload().unwrap_or_default().to_vec(),
+            }),
         };
-        self.events.blocking_send(event).map_err(|_| ())
+        let context = self.consumer.context();
+        if context.assigned.swap(false, Ordering::Relaxed) {
+            self.catch_up()?;
+        }
+        if let Some(event) = event {
+            self.tell(event)?;
+        }
+        self.rewind()?;
+        self.commit();
+        Ok(())
+    }
+
+    fn tell(&self, event: OutboxEvent) -> Result<(), Gone> {
+        self.events.blocking_send(event).map_err(|_| Gone)
     }
 
     /// Reads the receipts to their end, however long that takes: without them, mails would
     /// be sent twice.
-    fn catch_up(&mut self) {
+    fn catch_up(&mut self) -> Result<(), Gone> {
         while !self.shared.stop.load(Ordering::Relaxed) {
-            let done = &mut self.done;
-            match self
+            let mut batch = Batch::new(&self.events);
+            let result = self
                 .receipts
-                .catch_up(Duration::from_secs(10), &mut |id, _| done.insert(id))
-            {
-                Ok(()) => return,
+                .catch_up(Duration::from_secs(10), &mut |id, _| batch.add(id));
+            batch.end()?;
+            match result {
+                Ok(()) => return Ok(()),
                 Err(error) => {
                     complain(&mut self.complaint, &error);
                     std::thread::park_timeout(Duration::from_secs(1));
                 }
             }
         }
+        // What was assigned must not be handed on without them.
+        Err(Gone)
     }
 
     /// Takes up receipts that this and other instances wrote meanwhile.
-    fn follow_receipts(&mut self) {
-        let done = &mut self.done;
+    fn follow_receipts(&mut self) -> Result<(), Gone> {
+        let mut batch = Batch::new(&self.events);
+        let complaint = &mut self.complaint;
+        let receipts = &mut self.receipts;
         loop {
             let mut arrived = false;
-            let result = self.receipts.poll(Duration::ZERO, &mut |id, _| {
+            let result = receipts.poll(Duration::ZERO, &mut |id, _| {
                 arrived = true;
-                done.insert(id);
+                batch.add(id);
             });
             if let Err(error) = result {
-                complain(&mut self.complaint, &error);
+                complain(complaint, &error);
             }
             if !arrived {
-                return;
+                return batch.end();
             }
         }
     }
 
-    fn pause_or_resume(&mut self) {
-        let full = self.shared.full.load(Ordering::Relaxed);
-        if full == self.paused {
+    /// Goes back to where the plan wants to read again.
+    fn rewind(&mut self) -> Result<(), Gone> {
+        let rewinds = std::mem::take(&mut self.shared.orders().rewinds);
+        for (partition, offset) in rewinds {
+            let sought = self
+                .consumer
+                .seek(&self.topic, partition, Offset::Offset(offset), SEEK);
+            let event = match sought {
+                Ok(()) => OutboxEvent::Rewound { partition, offset },
+                Err(error) => {
+                    complain(&mut self.complaint, &error);
+                    OutboxEvent::NotRewound { partition }
+                }
+            };
+            self.tell(event)?;
+        }
+        Ok(())
+    }
+
+    /// Commits what moved, and now and then what did not.
+    fn commit(&mut self) {
+        let context = self.consumer.context();
+        let is_due = self.shared.orders().moved || self.renewed.elapsed() >= self.renew_every;
+        if !is_due || context.asked().is_some() {
             return;
         }
-        let changed = self.consumer.assignment().and_then(|assignment| {
-            if full {
-                self.consumer.pause(&assignment)
-            } else {
-                self.consumer.resume(&assignment)
+        let Ok(assignment) = self.consumer.assignment() else {
+            return;
+        };
+        let offsets = {
+            let mut orders = self.shared.orders();
+            // The coordinator would take a commit for a partition that somebody else has.
+            orders.positions.retain(|partition, _| {
+                assignment.find_partition(&self.topic, *partition).is_some()
+            });
+            orders.moved = false;
+            if orders.positions.is_empty() {
+                return;
             }
-        });
-        match changed {
-            Ok(()) => self.paused = full,
-            Err(error) => complain(&mut self.complaint, &error),
+            context.offsets(&orders.positions)
+        };
+        self.renewed = Instant::now();
+        *context.asked() = Some(self.clock.now());
+        if let Err(error) = self.consumer.commit(&offsets, CommitMode::Async) {
+            *context.asked() = None;
+            not_committed(&error);
         }
     }
 }
 
-struct Incoming {
-    place: Place,
-    queued: Timestamp,
-    record: Option<Box<MailRecord>>,
+/// Receipts on their way to the mailer, several at a time.
+struct Batch<'a> {
+    events: &'a mpsc::Sender<OutboxEvent>,
+    keys: Vec<MailKey>,
+    gone: bool,
+}
+
+impl<'a> Batch<'a> {
+    fn new(events: &'a mpsc::Sender<OutboxEvent>) -> Batch<'a> {
+        Batch {
+            events,
+            keys: Vec::new(),
+            gone: false,
+        }
+    }
+
+    fn add(&mut self, id: &[u8]) {
+        self.keys.push(MailKey::of_bytes(id));
+        if self.keys.len() >= RECEIPTS {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let keys = std::mem::take(&mut self.keys);
+        if !keys.is_empty() {
+            self.gone |= self
+                .events
+                .blocking_send(OutboxEvent::Receipts(keys))
+                .is_err();
+        }
+    }
+
+    fn end(mut self) -> Result<(), Gone> {
+        self.flush();
+        if self.gone { Err(Gone) } else { Ok(()) }
+    }
 }
 
 /// Says once what is wrong; librdkafka goes on trying by itself.
@@ -395,37 +534,5 @@ fn complain(last: &mut String, error: &dyn std::error::Error) {
     if text != *last {
         warn!(error = %text, "the outbox cannot be read for now");
         *last = text;
-    }
-}
-
-/// Ids of mails that are done, as 128-bit hashes.
-#[derive(Default)]
-struct Done {
-    known: HashSet<u128>,
-    order: VecDeque<u128>,
-}
-
-impl Done {
-    fn hash(id: &[u8]) -> u128 {
-        let mut hasher = SipHasher13::new();
-        hasher.write(id);
-        hasher.finish128().as_u128()
-    }
-
-    fn insert(&mut self, id: &[u8]) {
-        let hash = Done::hash(id);
-        if !self.known.insert(hash) {
-            return;
-        }
-        self.order.push_back(hash);
-        if self.order.len() > MAX_DONE
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-    }
-
-    fn contains(&self, id: &[u8]) -> bool {
-        self.known.contains(&Done::hash(id))
     }
 }

@@ -1,38 +1,47 @@
 //! How a mail leaves: through an SMTP server, or into a mailbox in memory.
 
+mod smtp;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lettre::Message;
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::transport::smtp::{AsyncSmtpTransport, AsyncSmtpTransportBuilder, PoolConfig};
-use lettre::{AsyncTransport, Message, Tokio1Executor};
+use lettre::transport::smtp::client::{Certificate, TlsParameters};
 use tokio::sync::watch;
 
 use crate::config::{self, MailSecurity};
 use crate::event::Timestamp;
 use crate::publish::wall_clock;
+use smtp::{Connections, Encryption, Server};
 
 /// Mails that a [`Mailbox`] holds; the oldest go first.
 pub const MAILBOX_CAPACITY: usize = 1_000;
 /// Characters of a server's answer that are kept.
 const MAX_DETAIL: usize = 200;
+/// Longest wait for the answer to the end of a message, where `mail.timeout` is not longer.
+const MAX_ANSWER: Duration = Duration::from_secs(5 * 60);
 
 /// Where mails go: settings that were checked, without a connection. It may be made and
 /// dropped anywhere.
 #[derive(Clone)]
 pub enum Transport {
-    Smtp(Box<AsyncSmtpTransportBuilder>),
+    Smtp(Box<Server>),
     /// Kept in memory, for the demo and for tests.
     Mailbox(Mailbox),
 }
 
-/// A transport at work. It may be made and dropped only where tokio runs, since its pool of
-/// connections has a task of its own.
+/// A transport at work.
 pub enum Courier {
-    Smtp(AsyncSmtpTransport<Tokio1Executor>),
+    Smtp(Box<Connections>),
     Mailbox(Mailbox),
+}
+
+/// A mail that is ready to be handed over. Dropped, it was never sent.
+pub enum Ready {
+    Smtp(Box<smtp::Ready>),
+    Mailbox(Box<Message>),
 }
 
 /// Settings with which no mail can be sent.
@@ -55,6 +64,8 @@ pub enum SendError {
     /// Nobody can say that it will not work later: 4xx, no connection, no answer in time,
     /// a certificate or a login that is refused.
     Later(String),
+    /// The mail went out whole, and what the server said to it was not heard.
+    Unclear(String),
     /// The server will not take this mail, now or later: 5xx about the mail itself.
     Never(String),
 }
@@ -65,52 +76,75 @@ impl Transport {
     /// # Errors
     /// Where the CA file cannot be read or TLS cannot be set up.
     pub fn smtp(mail: &config::Mail) -> Result<Transport, TransportError> {
-        let tls = match mail.security {
-            MailSecurity::None => Tls::None,
-            MailSecurity::StartTls => Tls::Required(tls_parameters(mail)?),
-            MailSecurity::Tls => Tls::Wrapper(tls_parameters(mail)?),
+        let encryption = match mail.security {
+            MailSecurity::None => Encryption::None,
+            MailSecurity::StartTls => Encryption::StartTls(tls_parameters(mail)?),
+            MailSecurity::Tls => Encryption::Tls(tls_parameters(mail)?),
         };
-        let connections = u32::try_from(mail.connections).unwrap_or(u32::MAX).max(1);
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&mail.host)
-            .port(mail.port)
-            .tls(tls)
-            .timeout(Some(mail.timeout))
-            .pool_config(
-                PoolConfig::new()
-                    .max_size(connections)
-                    .idle_timeout(Duration::from_secs(30)),
-            );
-        if let Some((user, password)) = &mail.login {
-            builder =
-                builder.credentials(Credentials::new(user.clone(), password.expose().to_owned()));
-        }
-        Ok(Transport::Smtp(Box::new(builder)))
+        Ok(Transport::Smtp(Box::new(Server {
+            host: mail.host.clone(),
+            port: mail.port,
+            encryption,
+            credentials: mail.login.as_ref().map(|(user, password)| {
+                Credentials::new(user.clone(), password.expose().to_owned())
+            }),
+            step: mail.timeout,
+            answer: answer_within(mail.timeout),
+            keep: mail.connections,
+        })))
     }
 
     /// Ready to send; a connection is made with the first mail.
     pub fn courier(&self) -> Courier {
         match self {
-            Transport::Smtp(builder) => Courier::Smtp((**builder).clone().build()),
+            Transport::Smtp(server) => {
+                Courier::Smtp(Box::new(Connections::new((**server).clone())))
+            }
             Transport::Mailbox(mailbox) => Courier::Mailbox(mailbox.clone()),
         }
     }
 }
 
+/// How long the answer to the end of a message is waited for, where every other step may
+/// take `step`: four times as long, since giving up there can send a mail twice.
+pub fn answer_within(step: Duration) -> Duration {
+    (4 * step).min(MAX_ANSWER).max(step)
+}
+
 impl Courier {
-    /// Hands `message` over. When it returns `Ok`, the server has taken responsibility.
+    /// Takes `message` as far as it can go without being sent.
     ///
     /// # Errors
     /// [`SendError`] says whether trying again makes sense.
-    pub async fn send(&self, message: Message) -> Result<(), SendError> {
+    pub async fn prepare(&self, message: Message) -> Result<Ready, SendError> {
         match self {
-            Courier::Smtp(smtp) => match smtp.send(message).await {
-                Ok(_) => Ok(()),
-                Err(error) => Err(judge(&error)),
-            },
-            Courier::Mailbox(mailbox) => {
+            Courier::Smtp(connections) => connections
+                .prepare(&message)
+                .await
+                .map(|ready| Ready::Smtp(Box::new(ready))),
+            Courier::Mailbox(_) => Ok(Ready::Mailbox(Box::new(message))),
+        }
+    }
+
+    /// Sends it. When this returns `Ok`, the server has taken responsibility.
+    ///
+    /// # Errors
+    /// [`SendError`] says whether trying again makes sense.
+    pub async fn hand_over(&self, ready: Ready) -> Result<(), SendError> {
+        match (self, ready) {
+            (Courier::Smtp(connections), Ready::Smtp(ready)) => connections.hand_over(*ready).await,
+            (Courier::Mailbox(mailbox), Ready::Mailbox(message)) => {
                 mailbox.put(&message);
                 Ok(())
             }
+            _ => Err(SendError::Later("it was made ready for another way".into())),
+        }
+    }
+
+    /// Ends connections that nobody has needed for long, or all.
+    pub async fn tidy(&self, all: bool) {
+        if let Courier::Smtp(connections) = self {
+            connections.tidy(all).await;
         }
     }
 }
@@ -158,7 +192,7 @@ fn pem_blocks(pem: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// 534, 535, 538), the connection (521) or the commands themselves (500 to 504) it says that
 /// the settings or the server are wrong, which somebody will mend.
 fn judge(error: &lettre::transport::smtp::Error) -> SendError {
-    let detail = without_addresses(&describe(error));
+    let detail = detail_of(error);
     let about_us = error
         .status()
         .is_some_and(|code| matches!(u16::from(code), 500..=504 | 521 | 530 | 534 | 535 | 538));
@@ -167,6 +201,11 @@ fn judge(error: &lettre::transport::smtp::Error) -> SendError {
     } else {
         SendError::Later(detail)
     }
+}
+
+/// What may stand in receipts and logs of an error.
+fn detail_of(error: &lettre::transport::smtp::Error) -> String {
+    without_addresses(&describe(error))
 }
 
 /// The error and its causes on one line.

@@ -125,7 +125,7 @@ impl ShardCounters {
             window_full
         );
         add!(answers_applied, answers_ignored, answers_forged);
-        add!(mail_no_address, mail_capped, evicted);
+        add!(recovery_disputed, mail_no_address, mail_capped, evicted);
         add!(
             geo_found,
             geo_not_found,
@@ -211,6 +211,7 @@ impl ShardCounters {
             (&metrics.country_unknown_total, counts.country_unknown),
             (&metrics.windows_full_total, counts.window_full),
             (&metrics.accounts_evicted_total, counts.evicted),
+            (&metrics.recoveries_disputed_total, counts.recovery_disputed),
         ] {
             counter.inc_by(u64::from(count));
         }

@@ -34,8 +34,10 @@ struct Part {
     partition: i32,
     next_offset: i64,
     records: Vec<OutputRecord>,
-    /// Accounts whose state must be written: once each, however often it changed.
-    changed: HashSet<StateKey>,
+    /// Accounts whose state must be written, once each however often it changed, in the order
+    /// in which they first did: the state topic then tells what was touched last.
+    changed: Vec<StateKey>,
+    marked: HashSet<StateKey>,
 }
 
 impl Batch {
@@ -62,7 +64,9 @@ impl Batch {
     }
 
     pub fn changed(&mut self, partition: i32, key: StateKey) {
-        if self.part(partition, 0).changed.insert(key) {
+        let part = self.part(partition, 0);
+        if part.marked.insert(key) {
+            part.changed.push(key);
             self.changed += 1;
         }
     }
@@ -148,7 +152,8 @@ impl Batch {
                     partition,
                     next_offset,
                     records: Vec::new(),
-                    changed: HashSet::new(),
+                    changed: Vec::new(),
+                    marked: HashSet::new(),
                 });
                 self.parts.len() - 1
             }

@@ -2,9 +2,14 @@
 //!
 //! Every process reads every partition, so that any instance can show any case. Pages never
 //! write here: what an owner answers is seen once the engine has acted on it.
+//!
+//! Whoever knows an account's name can have a case opened for it, so memory for them has a
+//! bound. Past it the longest unchanged are let go: their pages are then the general one,
+//! which takes the same answers.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -18,26 +23,60 @@ use crate::record::CaseRecord;
 /// How often partitions that were added are looked for.
 const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(30);
 
-/// Every case of the last 30 days, by id.
+/// Bytes of cases that are kept: some 200,000 of them.
+const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Bytes of a case beside its record: names, places in the map and in the queue.
+const BESIDE: usize = 256;
+
+/// Every case of the last 30 days, by id, as long as there is memory for them.
 pub struct Cases {
-    cases: DashMap<String, Arc<CaseRecord>>,
+    cases: DashMap<String, Kept>,
+    /// Taken by the one thread that reads the topic, and never while something is awaited.
+    order: Mutex<Order>,
+    max_bytes: usize,
     changes: watch::Sender<u64>,
     caught_up: AtomicBool,
 }
 
+/// A case as it was read: records are much smaller than what they are parsed into, and few
+/// are ever asked for.
+struct Kept {
+    record: Box<[u8]>,
+    changed_at: u64,
+}
+
+/// In which order cases changed.
+#[derive(Default)]
+struct Order {
+    /// Ids and [`Kept::changed_at`]; one that has changed since stands further behind too.
+    queue: VecDeque<(Box<str>, u64)>,
+    changes: u64,
+    bytes: usize,
+    has_told: bool,
+}
+
 impl Default for Cases {
     fn default() -> Self {
-        Cases {
-            cases: DashMap::new(),
-            changes: watch::Sender::new(0),
-            caught_up: AtomicBool::new(false),
-        }
+        Cases::with_room(MAX_BYTES)
     }
 }
 
 impl Cases {
+    /// Cases of which at most `max_bytes` are kept.
+    pub fn with_room(max_bytes: usize) -> Cases {
+        Cases {
+            cases: DashMap::new(),
+            order: Mutex::default(),
+            max_bytes,
+            changes: watch::Sender::new(0),
+            caught_up: AtomicBool::new(false),
+        }
+    }
+
     pub fn get(&self, id: &str) -> Option<Arc<CaseRecord>> {
-        self.cases.get(id).map(|case| Arc::clone(&case))
+        let kept = self.cases.get(id)?;
+        // It was read once before it was kept.
+        serde_json::from_slice(&kept.record).ok().map(Arc::new)
     }
 
     /// The case, waited for up to `patience`: its mail may be faster than this reader.
@@ -75,18 +114,65 @@ impl Cases {
         match value {
             None => {
                 if let Ok(id) = std::str::from_utf8(key) {
-                    self.cases.remove(id);
+                    self.let_go(id, &mut self.order());
                 }
             }
             Some(value) => match serde_json::from_slice::<CaseRecord>(value) {
-                Ok(case) => {
-                    self.cases.insert(case.id.clone(), Arc::new(case));
-                }
+                Ok(case) => self.keep(case.id, value),
                 Err(error) => warn!(%error, "a record of the cases topic is no case"),
             },
         }
         self.changes.send_modify(|changes| *changes += 1);
     }
+
+    fn order(&self) -> std::sync::MutexGuard<'_, Order> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, id: String, record: &[u8]) {
+        let mut order = self.order();
+        let order = &mut *order;
+        self.let_go(&id, order);
+        order.changes += 1;
+        order.bytes += weight(&id, record);
+        order.queue.push_back((id.as_str().into(), order.changes));
+        self.cases.insert(
+            id,
+            Kept {
+                record: record.into(),
+                changed_at: order.changes,
+            },
+        );
+        let is_latest = |id: &str, at: u64| self.cases.get(id).is_some_and(|k| k.changed_at == at);
+        while order.bytes > self.max_bytes {
+            let Some((oldest, at)) = order.queue.pop_front() else {
+                break;
+            };
+            if is_latest(&oldest, at) {
+                self.let_go(&oldest, order);
+                if !std::mem::replace(&mut order.has_told, true) {
+                    warn!(
+                        bytes = self.max_bytes,
+                        "more cases than there is memory for: the longest unchanged are shown \
+                         without what happened"
+                    );
+                }
+            }
+        }
+        if order.queue.len() > 2 * self.cases.len() + 1_024 {
+            order.queue.retain(|(id, at)| is_latest(id, *at));
+        }
+    }
+
+    fn let_go(&self, id: &str, order: &mut Order) {
+        if let Some((id, gone)) = self.cases.remove(id) {
+            order.bytes -= weight(&id, &gone.record);
+        }
+    }
+}
+
+fn weight(id: &str, record: &[u8]) -> usize {
+    id.len() + record.len() + BESIDE
 }
 
 /// The thread that reads the topic. Dropping it lets the thread end by itself.

@@ -75,6 +75,10 @@ impl Settled {
     pub fn of(case: &CaseRecord) -> Option<Settled> {
         match CaseState::parse(&case.state)? {
             CaseState::Open | CaseState::Asked => None,
+            CaseState::Held
+            | CaseState::NeedsOperator
+            | CaseState::Released
+            | CaseState::Cancelled => None,
             CaseState::Unlocked => Some(Settled::Unlocked),
             CaseState::Secured => Some(Settled::Secured),
             CaseState::Recovered => Some(Settled::Recovered),

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+mod bounded;
 mod check;
 mod config;
 mod decode;
@@ -27,6 +28,7 @@ mod meaning;
 mod model;
 mod oracle;
 mod owner;
+mod recoveries;
 mod replay;
 mod services;
 mod shard;

@@ -2,8 +2,10 @@
 
 mod cases;
 mod control;
+mod recovery;
 mod seen;
 mod streaks;
+mod timers;
 mod windows;
 
 use serde_json::json;
@@ -268,7 +270,7 @@ detect: { streak: { at_least: 2, max_gap: 1h, broken_by: { type: two_factor, out
 #[test]
 fn rules_15_under_pressure_only_accounts_that_learned_nothing_go() {
     let mut settings = settings();
-    settings.max_unlearned = 100;
+    settings.max_forgettable_bytes = 64 * 1024;
     let mut story = Story::with(shipped(), facts(), settings);
     story.login(0, "owner", NORWAY);
     for n in 0..10_000 {
@@ -288,7 +290,7 @@ fn rules_15_under_pressure_only_accounts_that_learned_nothing_go() {
 #[test]
 fn rules_15_the_youngest_of_the_accounts_without_knowledge_stay() {
     let mut settings = settings();
-    settings.max_unlearned = 100;
+    settings.max_forgettable_bytes = 64 * 1024;
     let mut story = Story::with(shipped(), facts(), settings);
     for n in 0..1_000 {
         story.failed_login(n * MINUTE, &format!("made-up-{n}"), "192.0.2.1");

@@ -164,7 +164,7 @@ fn rand_seed() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
 }
 
-fn config() -> ProptestConfig {
+pub fn config() -> ProptestConfig {
     // Shown when the test fails, and only then.
     println!("DOORWARD_SEED={} repeats these histories", *SEED);
     ProptestConfig {

@@ -417,6 +417,7 @@ pub fn mail() -> MailRecord {
             "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:145.0) Gecko/20100101 Firefox/145.0"
                 .into(),
         ),
+        until: None,
         not_before: None,
     }
 }

@@ -67,7 +67,7 @@ impl World {
             act_within_ms: 86_400_000,
             link_valid_ms: 86_400_000,
             partitions: 4,
-            max_unlearned: 1_000,
+            max_forgettable_bytes: 1024 * 1024,
             state_key: [7; 16],
             answer_keys: None,
         };

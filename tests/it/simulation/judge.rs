@@ -177,7 +177,7 @@ fn state_of(
     let accounts = (0..super::tale::ACCOUNTS).map(|account| format!("u-{account}"));
     accounts
         .filter_map(|account| {
-            let key = engine.state_key_of(&account);
+            let key = engine.state_key(&account);
             let is = engine.encode_state(&restored, key).map(untouched);
             let should = engine.encode_state(&expected, key).map(untouched);
             let say = |state: &Option<Vec<u8>>| match state {

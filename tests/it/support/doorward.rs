@@ -11,11 +11,12 @@ use super::{PATIENCE, eventually};
 
 /// A site: a configuration, its topics, and the process while one runs.
 pub struct Doorward {
+    // Before the folder, so that the end of its log can be shown.
+    process: Option<Process>,
     folder: Folder,
     /// What all names of topics and the group begin with.
     pub prefix: String,
     starts: usize,
-    process: Option<Process>,
 }
 
 impl Doorward {

@@ -200,7 +200,7 @@ pub fn asked(config: &Path, events: &[Record]) -> Oracle {
         act_within_ms: config.engine.act_within.as_millis() as i64,
         link_valid_ms: config.web.link_valid.as_millis() as i64,
         partitions: PARTITIONS as u32,
-        max_unlearned: Settings::MAX_UNLEARNED,
+        max_forgettable_bytes: config.engine.memory_bytes / PARTITIONS as usize,
         state_key: config.keys.state,
         answer_keys: Some(mac_keys(&config.keys.answer)),
     };

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use doorward::document::{Diagnostics, SourceFile, render_all};
 use doorward::engine::output::{Command, CommandKind, Decision, Effect, Mail, Outputs};
-use doorward::engine::{Engine, Partition, Settings};
+use doorward::engine::{Engine, Partition, Settings, StateKey};
 use doorward::enrich::Facts;
 use doorward::enrich::iplist::Lists;
 use doorward::event::decode::{Decoder, Dropped};
@@ -50,6 +50,8 @@ pub struct Said {
     pub mails: Vec<Mail>,
     pub cases: usize,
     pub changed: usize,
+    /// Keys of the records that changed, in order.
+    pub changed_keys: Vec<StateKey>,
 }
 
 impl Said {
@@ -86,7 +88,7 @@ pub fn settings() -> Settings {
         act_within_ms: 24 * HOUR,
         link_valid_ms: 24 * HOUR,
         partitions: 4,
-        max_unlearned: Settings::MAX_UNLEARNED,
+        max_forgettable_bytes: Settings::MAX_FORGETTABLE_BYTES,
         state_key: *b"a key for tests!",
         answer_keys: None,
     }
@@ -165,6 +167,27 @@ impl Story {
         }
     }
 
+    /// The same rules and facts with other settings, from the beginning.
+    pub fn with_rules(of: &Story, settings: Settings) -> Story {
+        Story {
+            decoder: of.decoder.clone(),
+            engine: Engine::new(
+                Arc::clone(of.engine.rules()),
+                Arc::clone(of.engine.facts()),
+                settings,
+            ),
+            partition: Partition::default(),
+            offset: 0,
+            now: 0,
+            said: Outputs::default(),
+        }
+    }
+
+    /// Goes on at `offset`, as a process does that takes over.
+    pub fn offset_at(&mut self, offset: i64) {
+        self.offset = offset;
+    }
+
     /// An event `at` milliseconds after the start; the broker receives it then, or at once
     /// where its clock is already further. `id` and `time` are filled in.
     pub fn event(&mut self, at: i64, fields: Value) -> Said {
@@ -206,6 +229,7 @@ impl Story {
             mails: out.mails.clone(),
             cases: out.cases.len(),
             changed: out.changed.len(),
+            changed_keys: std::mem::take(&mut out.changed),
         };
         self.said.commands.append(&mut out.commands);
         self.said.decisions.append(&mut out.decisions);
@@ -252,6 +276,67 @@ impl Story {
         )
     }
 
+    /// The id of the account's recovery.
+    pub fn recovery(&self, account: &str) -> String {
+        self.engine
+            .recovery_of(&self.partition, account)
+            .unwrap_or_else(|| panic!("{account} has no recovery"))
+            .to_string()
+    }
+
+    /// A case or a recovery as it was last shown.
+    pub fn shown(&self, id: &str) -> &doorward::engine::output::CaseView {
+        self.said
+            .cases
+            .iter()
+            .rev()
+            .find(|case| *case.id.0 == *id)
+            .unwrap_or_else(|| panic!("{id} was never shown"))
+    }
+
+    /// Time passes with nothing but a shard: every timer that falls due until `at` is
+    /// published and read back in that moment.
+    pub fn wait_until(&mut self, at: i64) -> Said {
+        let mut all = Said::default();
+        while let Some(due) = self
+            .engine
+            .next_deadline(&self.partition)
+            .filter(|due| *due <= Timestamp(START + at))
+        {
+            let now = due.max(Timestamp(START + self.now));
+            for timer in self.engine.due_timers(&mut self.partition, now) {
+                let bytes = doorward::event::wire::timer_due(
+                    &timer.id,
+                    &timer.account,
+                    &timer.case,
+                    timer.kind,
+                    timer.deadline,
+                    now,
+                );
+                let mut said = self.bytes(now.0 - START, &bytes);
+                all.commands.append(&mut said.commands);
+                all.mails.append(&mut said.mails);
+                all.cases += said.cases;
+                all.changed += said.changed;
+            }
+        }
+        self.now = self.now.max(at);
+        all
+    }
+
+    /// The story's state as another process reads it back, of every account it has.
+    pub fn restart(&mut self, accounts: &[&str]) {
+        let mut partition = Partition::default();
+        for account in accounts {
+            let key = self.engine.state_key(account);
+            let bytes = self.engine.encode_state(&self.partition, key);
+            self.engine
+                .restore_state(&mut partition, &key.0, bytes.as_deref())
+                .unwrap();
+        }
+        self.partition = partition;
+    }
+
     /// The id of the account's current case.
     pub fn case(&self, account: &str) -> String {
         self.engine
@@ -291,6 +376,7 @@ fn add(sum: &mut Outputs, out: &Outputs) {
     sum.mail_no_address += more.mail_no_address;
     sum.mail_capped += more.mail_capped;
     sum.evicted += more.evicted;
+    sum.recovery_disputed += more.recovery_disputed;
     sum.geo_special += more.geo_special;
     sum.geo_no_database += more.geo_no_database;
 }

@@ -1,0 +1,186 @@
+//! The three things that take time: preparing a mail, handing it over, writing its receipt.
+//!
+//! Nothing is decided here; each ends as a [`Landed`] for the plan.
+
+use std::time::Duration;
+
+use lettre::Address;
+use lettre::message::Mailbox as Party;
+use tracing::{info, warn};
+
+use super::content::{self, Links};
+use super::message;
+use super::plan::{Job, Outcome, Receipt, Ticket};
+use super::transport::{Courier, Ready, SendError};
+use crate::config::Site;
+use crate::engine::output::RecipientPart;
+use crate::event::Timestamp;
+use crate::link::{Link, LinkKeys};
+use crate::publish::{PublishError, Publisher, Record, wall_clock};
+use crate::record::MailRecord;
+
+/// What sending needs; shared by all mails that are being sent.
+pub struct Sender {
+    pub links: LinkKeys,
+    pub publisher: Publisher,
+    /// The topic of receipts.
+    pub receipts: String,
+    pub from: Party,
+    pub reply_to: Option<Party>,
+    pub site: Site,
+    pub public_url: String,
+    pub link_valid: Duration,
+}
+
+/// What ended.
+pub enum Landed {
+    /// The server waits for the mail's text.
+    Ready {
+        job: Job,
+        ready: Ready,
+    },
+    Ended {
+        job: Job,
+        outcome: Outcome,
+    },
+    /// The receipt is in the log.
+    Recorded(Ticket),
+    /// Old connections were ended.
+    Tidied,
+}
+
+impl Sender {
+    /// One attempt as far as nothing is sent.
+    pub async fn prepare(&self, courier: &Courier, job: Job) -> Landed {
+        let message = match self.compose(&job.record, wall_clock()) {
+            Ok(message) => message,
+            Err(why) => {
+                return Landed::Ended {
+                    job,
+                    outcome: Outcome::Never(why),
+                };
+            }
+        };
+        match courier.prepare(message).await {
+            Ok(ready) => Landed::Ready { job, ready },
+            Err(error) => Landed::Ended {
+                job,
+                outcome: outcome(Err(error)),
+            },
+        }
+    }
+
+    /// The rest of it.
+    pub async fn hand_over(&self, courier: &Courier, job: Job, ready: Ready) -> Landed {
+        Landed::Ended {
+            outcome: outcome(courier.hand_over(ready).await),
+            job,
+        }
+    }
+
+    /// Writes a receipt, for as long as it takes: a mail without one would be sent again.
+    pub async fn record(&self, ticket: Ticket, receipt: Receipt) -> Landed {
+        // A struct of strings and numbers always has a JSON form.
+        let payload = serde_json::to_vec(&receipt.record).unwrap_or_default();
+        let mut partition = Some(receipt.partition);
+        let mut complained = false;
+        loop {
+            let written = self
+                .publisher
+                .publish(Record {
+                    topic: &self.receipts,
+                    partition,
+                    key: Some(receipt.record.id.as_bytes()),
+                    payload: &payload,
+                })
+                .await;
+            match written {
+                Ok(()) => {
+                    if complained {
+                        info!("receipts can be written again");
+                    }
+                    return Landed::Recorded(ticket);
+                }
+                // Fewer partitions than the outbox: any will do, since all are read.
+                Err(error) if error.is_unknown_partition() && partition.is_some() => {
+                    partition = None;
+                }
+                Err(error) => {
+                    if !complained {
+                        warn!(%error, "a receipt cannot be written for now");
+                        complained = true;
+                    }
+                    tokio::time::sleep(pause_after(&error)).await;
+                }
+            }
+        }
+    }
+
+    /// The message with fresh links, or why there can be none.
+    fn compose(&self, record: &MailRecord, now: Timestamp) -> Result<lettre::Message, String> {
+        let to: Address = record
+            .to
+            .parse()
+            .map_err(|_| "the address on file is no mail address".to_owned())?;
+        let part = RecipientPart::parse(&record.part)
+            .ok_or_else(|| format!("`{}` is no recipient's part", record.part))?;
+        let links = self.mint(record, part, now)?;
+        let content = content::render(record, part, links.as_ref(), &self.public_url, &self.site)
+            .map_err(|error| error.to_string())?;
+        message::build(
+            &record.id,
+            &self.from,
+            self.reply_to.as_ref(),
+            Party::new(None, to),
+            content,
+            now,
+        )
+        .map_err(|error| error.to_string())
+    }
+
+    fn mint(
+        &self,
+        record: &MailRecord,
+        part: RecipientPart,
+        now: Timestamp,
+    ) -> Result<Option<Links>, String> {
+        if part == RecipientPart::Notice {
+            return Ok(None);
+        }
+        let valid_until =
+            now.plus_ms(i64::try_from(self.link_valid.as_millis()).unwrap_or(i64::MAX));
+        let token = self
+            .links
+            .mint(&Link {
+                case: record.case.as_str().into(),
+                partition: record.partition,
+                part,
+                case_version: record.case_version,
+                expires: valid_until,
+            })
+            .map_err(|error| error.to_string())?;
+        let page = format!("{}/c/{token}", self.public_url);
+        Ok(Some(Links {
+            me: (part == RecipientPart::Owner).then(|| format!("{page}?answer=me")),
+            not_me: format!("{page}?answer=not-me"),
+            valid_until,
+        }))
+    }
+}
+
+fn outcome(result: Result<(), SendError>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Sent,
+        Err(SendError::Never(why)) => Outcome::Never(why),
+        Err(SendError::Later(why)) => Outcome::Later(why),
+        Err(SendError::Unclear(why)) => Outcome::Unclear(why),
+    }
+}
+
+/// A refusal comes at once, so it needs a pause; a timeout has had its own.
+fn pause_after(error: &PublishError) -> Duration {
+    match error {
+        PublishError::Refused { .. } => Duration::from_secs(1),
+        PublishError::Closed { .. } => Duration::from_secs(5),
+    }
+}
