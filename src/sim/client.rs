@@ -20,7 +20,7 @@ use super::world::{ActorId, ProcessId, World};
 pub const DIED: &str = "the simulated process died";
 /// An empty look at the log is drawn out so much, where nothing else is due: whole days pass
 /// in a history, and nobody minds a thread that sleeps longer than it asked.
-const DRAWN_OUT: u32 = 5;
+const DRAWN_OUT: u32 = 8;
 /// The wait of a reader that has nothing else to do.
 const IDLE: Duration = Duration::from_millis(100);
 

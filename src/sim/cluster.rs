@@ -48,11 +48,13 @@ pub enum Errand {
     Tell { client: usize },
 }
 
-/// What a broker is asked to do slowly, once.
+/// Markers that land late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlowMarker {
+pub struct SlowMarkers {
     /// `None`: the offsets.
     pub topic: Option<Topic>,
+    /// Of transactions that are decided until then.
+    pub until: u64,
     pub delay_ms: u64,
 }
 
@@ -65,7 +67,7 @@ pub struct Cluster {
     pub group_away_until: u64,
     pub transactions_away_until: u64,
     pub leaders_away_until: u64,
-    pub slow_markers: Vec<SlowMarker>,
+    pub slow_markers: Vec<SlowMarkers>,
     errands: Vec<(u64, Errand)>,
     /// Of everything that was ever written, in order.
     digest: SipHasher13,
@@ -194,9 +196,10 @@ impl Cluster {
                 Target::Log((topic, _)) => Some(topic),
                 Target::Offsets => None,
             };
-            let slow = self.slow_markers.iter().position(|slow| slow.topic == topic);
-            let delay = match slow {
-                Some(at) => self.slow_markers.swap_remove(at).delay_ms,
+            let slow = self.slow_markers.iter();
+            let mut slow = slow.filter(|slow| slow.topic == topic && now < slow.until);
+            let delay = match slow.next() {
+                Some(slow) => slow.delay_ms,
                 None => self.rng.u64(0..4),
             };
             let errand = Errand::Marker {

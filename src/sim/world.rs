@@ -334,6 +334,11 @@ impl World {
         self.now() >= self.0.doom.get() || self.process(id, |process| process.dead)
     }
 
+    /// Whether everything has died, and nothing is started again.
+    pub fn is_over(&self) -> bool {
+        self.now() >= self.0.doom.get()
+    }
+
     /// When everything dies, so that a history ends in which somebody tries for ever.
     pub fn set_doom(&self, at: u64) {
         self.0.doom.set(at);
@@ -347,6 +352,13 @@ impl World {
     /// Lets the process stand still for `ms`, from the `calls`-th call on.
     pub fn freeze_in(&self, id: ProcessId, calls: u32, ms: u64) {
         self.process(id, |process| process.freezes_in = Some((calls, ms)));
+    }
+
+    /// Lets the process stand still for `ms`, now.
+    pub fn freeze(&self, id: ProcessId, ms: u64) {
+        self.note(|| format!("process {id} freezes for {} s", ms / 1_000));
+        let until = self.now() + ms;
+        self.process(id, |process| process.frozen_until = until);
     }
 
     /// When a frozen process goes on.
@@ -399,9 +411,7 @@ impl World {
             return false;
         }
         if let Some(ms) = freezes {
-            self.note(|| format!("process {id} freezes for {} s", ms / 1_000));
-            let until = self.now() + ms;
-            self.process(id, |process| process.frozen_until = until);
+            self.freeze(id, ms);
         }
         if let Some(until) = self.frozen_until(id) {
             self.wait_until(until);

@@ -53,12 +53,16 @@ pub enum Bug {
     NoTombstone,
     /// The mailer commits how far it is before its receipts are written.
     MailBeforeReceipt,
+    /// It commits what it has read.
+    MailForgotten,
+    /// It sends whatever its lease says.
+    GateIgnored,
     /// The mailer reads mails of transactions that are not committed.
     MailUncommitted,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 16] = [
+    pub const ALL: [Bug; 18] = [
         Bug::CommitBeforeSend,
         Bug::StaleGeneration,
         Bug::RestoreToStable,
@@ -74,6 +78,8 @@ impl Bug {
         Bug::StateMissing,
         Bug::NoTombstone,
         Bug::MailBeforeReceipt,
+        Bug::MailForgotten,
+        Bug::GateIgnored,
         Bug::MailUncommitted,
     ];
 }

@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use doorward::sim::cluster::SlowMarker;
+use doorward::sim::cluster::SlowMarkers;
 use doorward::sim::network::Misfortune;
 use doorward::sim::world::{Actor, World};
 
 use super::host::{self, SharedHosts};
+use super::mailer::SharedPost;
 use super::tale::{Fault, Mishap, Smtp};
 
 /// How the mail server answers next.
@@ -21,6 +22,7 @@ pub struct Fate {
     /// Processes to be started again, or asked to end, and when.
     pub later: Vec<(u64, Later)>,
     pub guests: usize,
+    pub post: SharedPost,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,11 +31,16 @@ pub enum Later {
     Dismiss(usize),
 }
 
+/// Transactions that are decided within such a time have their markers written late.
+const MARKERS_MS: u64 = 2_500;
 /// How long a supervisor waits before it starts a process that ended by itself.
 const SUPERVISOR_MS: u64 = 1_000;
 
 impl Actor for Fate {
     fn step(&mut self, world: &World) -> Option<u64> {
+        if world.is_over() {
+            return None;
+        }
         let now = world.now();
         while let Some(fault) = self.faults.get(self.next) {
             if fault.at > now {
@@ -105,9 +112,24 @@ impl Fate {
                 world.cluster(|c| c.transactions_away_until = now + ms);
             }
             Mishap::MoveLeaders { ms } => world.cluster(|c| c.leaders_away_until = now + ms),
-            Mishap::SlowMarker { topic, ms } => {
-                let delay_ms = ms;
-                world.cluster(|c| c.slow_markers.push(SlowMarker { topic, delay_ms }));
+            Mishap::SlowMarkers { topic, ms } => {
+                let slow = SlowMarkers {
+                    topic,
+                    until: now + MARKERS_MS,
+                    delay_ms: ms,
+                };
+                world.cluster(|cluster| cluster.slow_markers.push(slow));
+            }
+            Mishap::KillMailer { mailer, calls } => {
+                let process = self.post.borrow().processes[mailer];
+                match calls {
+                    0 => world.kill(process),
+                    _ => world.kill_in(process, calls - 1),
+                }
+            }
+            Mishap::FreezeMailer { mailer, ms } => {
+                let process = self.post.borrow().processes[mailer];
+                world.freeze(process, ms);
             }
             Mishap::Guest { stay_ms } => {
                 self.guests += 1;

@@ -52,9 +52,10 @@ pub fn judge(cluster: &Cluster, now: u64, leaps: &[(Timestamp, Timestamp)]) -> V
                 payload: record.message.payload.as_deref(),
             });
         }
-        complaints.extend(timers(cluster, partition, now, leaps));
+        let (late, last) = timers(cluster, partition, now, leaps);
+        complaints.extend(late);
+        complaints.extend(state_of(cluster, partition, last, Some(now)));
     }
-    complaints.extend(state(cluster, now, true));
     complaints.extend(oracle.judge(&seen(cluster)));
     complaints
 }
@@ -84,13 +85,13 @@ fn pass(
     fresh
 }
 
-/// Timers that did not act in time. What became due while time leapt is due when it has.
+/// Timers that did not act in time, and what is known in the end. What became due while time leapt is due when it has.
 fn timers(
     cluster: &Cluster,
     partition: i32,
     now: u64,
     leaps: &[(Timestamp, Timestamp)],
-) -> Vec<String> {
+) -> (Vec<String>, Partition) {
     let engine = engine(cluster.partitions(Topic::Events));
     let mut late: BTreeSet<Timestamp> = BTreeSet::new();
     let mut look = |partition: &Partition, time: Timestamp| {
@@ -109,9 +110,11 @@ fn timers(
     };
     let last = pass(cluster, &engine, partition, &mut look);
     look(&last, cluster.time(now));
-    late.iter()
+    let late = late.iter();
+    let late = late
         .map(|due| format!("partition {partition}: a timer due at {due} did not act in time"))
-        .collect()
+        .collect();
+    (late, last)
 }
 
 /// Everything that readers of committed records saw.
@@ -136,23 +139,27 @@ fn seen(cluster: &Cluster) -> Vec<Seen> {
     seen
 }
 
-/// The durable state must hold exactly what the single pass knows. What is idle is swept at
-/// times that no rule fixes: where some may have been, both sides are `swept` before they are
-/// compared.
-pub fn state(cluster: &Cluster, now: u64, swept: bool) -> Vec<String> {
+/// What is wrong with the durable state, before anything can have been swept.
+pub fn state(cluster: &Cluster) -> Vec<String> {
     let engine = engine(cluster.partitions(Topic::Events));
     let partitions = 0..cluster.partitions(Topic::State);
-    let of_one = |partition| state_of(cluster, &engine, partition, now, swept);
+    let of_one = |partition| {
+        let expected = pass(cluster, &engine, partition, |_, _| {});
+        state_of(cluster, partition, expected, None)
+    };
     partitions.flat_map(of_one).collect()
 }
 
+/// The durable state must hold exactly what the single pass knows. What is idle is swept at
+/// times that no rule fixes: where some may have been, `swept_at` says when, and both sides
+/// are swept long after that before they are compared.
 fn state_of(
     cluster: &Cluster,
-    engine: &Engine,
     partition: i32,
-    now: u64,
-    swept: bool,
+    mut expected: Partition,
+    swept_at: Option<u64>,
 ) -> Vec<String> {
+    let engine = &engine(cluster.partitions(Topic::Events));
     let mut written: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     for record in cluster.log((Topic::State, partition)).committed(0) {
         let key = record.message.key.clone().unwrap_or_default();
@@ -167,8 +174,7 @@ fn state_of(
             return vec![format!("partition {partition}: a state record: {error}")];
         }
     }
-    let mut expected = pass(cluster, engine, partition, |_, _| {});
-    if swept {
+    if let Some(now) = swept_at {
         let later = cluster.time(now).plus_ms(SPENT_MS);
         for side in [&mut restored, &mut expected] {
             side.note_time(engine, later, &mut Outputs::default());

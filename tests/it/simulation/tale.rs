@@ -91,14 +91,17 @@ pub enum Mishap {
     MoveGroup { ms: u64 },
     MoveTransactions { ms: u64 },
     MoveLeaders { ms: u64 },
-    /// The next marker for this topic (`None`: the offsets) lands late.
-    SlowMarker { topic: Option<Topic>, ms: u64 },
+    /// For a while, markers for this topic (`None`: the offsets) land late.
+    SlowMarkers { topic: Option<Topic>, ms: u64 },
     /// One more process joins for a while.
     Guest { stay_ms: u64 },
     /// A second process starts under the same name.
     Twin { host: usize },
     /// The machine's time of day is set wrong.
     Clock { host: usize, ms: i64 },
+    /// A mailer dies at its `calls`-th receipt from here on.
+    KillMailer { mailer: usize, calls: u32 },
+    FreezeMailer { mailer: usize, ms: u64 },
     /// How the mail server answers the next attempts.
     Smtp { attempts: u8, answer: Smtp },
 }
@@ -110,6 +113,23 @@ pub enum Smtp {
     /// Taken, and the connection is cut before the answer.
     Unanswered,
     Slow { ms: u64 },
+}
+
+impl Mishap {
+    /// The process that it is about, where it is about one.
+    pub fn host(self) -> Option<usize> {
+        match self {
+            Mishap::Kill { host, .. }
+            | Mishap::Stop { host, .. }
+            | Mishap::Freeze { host, .. }
+            | Mishap::Meet { host, .. }
+            | Mishap::Cut { host, .. }
+            | Mishap::Starve { host, .. }
+            | Mishap::Twin { host }
+            | Mishap::Clock { host, .. } => Some(host),
+            _ => None,
+        }
+    }
 }
 
 /// Accounts that anything happens to.
@@ -153,15 +173,15 @@ impl Tale {
     fn draw_unhappy_move(&mut self, at: u64, rng: &mut fastrand::Rng) {
         let host = rng.usize(0..self.hosts);
         let ask = if rng.bool() { Ask::End } else { Ask::SendOffsets };
-        let before = match rng.u8(0..4) {
-            0 => slow_marker(rng),
-            1 => Mishap::Meet {
+        let before = match rng.u8(0..5) {
+            0 | 1 => slow_marker(4_000, rng),
+            2 => Mishap::Meet {
                 host,
                 ask,
                 spare: 0,
                 trouble: trouble(rng),
             },
-            2 => Mishap::MoveTransactions {
+            3 => Mishap::MoveTransactions {
                 ms: rng.u64(500..8_000),
             },
             _ => Mishap::MoveLeaders {
@@ -280,7 +300,7 @@ impl Tale {
 fn mishap(hosts: usize, rng: &mut fastrand::Rng) -> Mishap {
     let host = rng.usize(0..hosts);
     let calls = rng.u32(0..12);
-    match rng.u8(0..24) {
+    match rng.u8(0..28) {
         0..=3 => Mishap::Kill {
             host,
             calls,
@@ -328,7 +348,7 @@ fn mishap(hosts: usize, rng: &mut fastrand::Rng) -> Mishap {
                 ms: rng.u64(500..8_000),
             },
         },
-        18 | 19 => slow_marker(rng),
+        18 | 19 => slow_marker(200, rng),
         20 => Mishap::Guest {
             stay_ms: rng.u64(1_000..20_000),
         },
@@ -336,6 +356,14 @@ fn mishap(hosts: usize, rng: &mut fastrand::Rng) -> Mishap {
         22 => Mishap::Clock {
             host,
             ms: rng.i64(-7_200_000..7_200_000),
+        },
+        23 | 24 => Mishap::KillMailer {
+            mailer: rng.usize(0..2),
+            calls: rng.u32(0..3),
+        },
+        25 | 26 => Mishap::FreezeMailer {
+            mailer: rng.usize(0..2),
+            ms: rng.u64(1_000..30_000),
         },
         _ => Mishap::Smtp {
             attempts: rng.u8(1..4),
@@ -350,7 +378,7 @@ fn mishap(hosts: usize, rng: &mut fastrand::Rng) -> Mishap {
     }
 }
 
-fn slow_marker(rng: &mut fastrand::Rng) -> Mishap {
+fn slow_marker(least_ms: u64, rng: &mut fastrand::Rng) -> Mishap {
     let topics = [
         None,
         None,
@@ -359,9 +387,9 @@ fn slow_marker(rng: &mut fastrand::Rng) -> Mishap {
         Some(Topic::Events),
         Some(Topic::Commands),
     ];
-    Mishap::SlowMarker {
+    Mishap::SlowMarkers {
         topic: topics[rng.usize(0..topics.len())],
-        ms: rng.u64(200..20_000),
+        ms: rng.u64(least_ms..25_000),
     }
 }
 
