@@ -135,7 +135,11 @@ fn main() {
         let lines = [
             ("an event's JSON parsed alone", parse, ""),
             ("an event decoded", decode, ""),
-            ("an event decoded, enriched, four rules", decide, " (aim: 2 at most)"),
+            (
+                "an event decoded, enriched, four rules",
+                decide,
+                " (aim: 2 at most)",
+            ),
         ];
         for (what, ns, aim) in lines {
             // In the form of `rig::figure`, without its broker.
