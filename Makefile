@@ -35,6 +35,13 @@ test: ## Every test that needs only Rust, a C compiler, make and perl
 test-services: services ## The integration tests with real Kafka, SMTP and promtool, none skipped
 	. '$(SERVICES)' && DOORWARD_REQUIRE_SERVICES=1 $(CARGO) test --locked --test it
 
+SOAK_MINUTES ?= 30
+
+.PHONY: soak
+soak: services ## Random failures of a real cluster for SOAK_MINUTES, nothing lost, nothing twice
+	. '$(SERVICES)' && SOAK_MINUTES='$(SOAK_MINUTES)' DOORWARD_REQUIRE_SERVICES=1 \
+		$(CARGO) test --locked --test it -- --ignored --exact --nocapture failures::soak::soak
+
 .PHONY: services
 services: ## Install what test-services needs (Debian packages as root; the rest into the cache)
 	@mkdir -p '$(DOORWARD_TOOLS)'

@@ -10,7 +10,7 @@ mod watchdog;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -33,8 +33,12 @@ use shards::ShardThread;
 
 /// How long a shutdown may take before the process ends in any case.
 pub const SHUTDOWN: Duration = Duration::from_secs(20);
-/// How long a start waits for a cluster that does not answer.
-const REACH_KAFKA: Duration = Duration::from_secs(30);
+/// The line in `/readyz` until shards are started.
+const KAFKA: &str = "kafka";
+/// How often a start looks for a cluster that does not answer.
+const LOOK_FOR_KAFKA: Duration = Duration::from_millis(500);
+/// How long the edges may take to end where the start fails.
+const FAILED_START: Duration = Duration::from_secs(2);
 
 /// What a service is made of.
 pub struct Parts {
@@ -67,6 +71,8 @@ enum Wake {
 /// A running doorward.
 pub struct Service {
     shards: Vec<ShardThread>,
+    /// A signal came before the shards were started.
+    asked_to_end: bool,
     stop: Stop,
     edges: Edges,
     wakes: Receiver<Wake>,
@@ -77,21 +83,23 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts all parts. Sockets are bound and topics are checked before anything runs.
+    /// Starts all parts. Sockets are bound before anything runs, and no shard reads before
+    /// the topics are known to fit. A cluster that does not answer is waited for, until it
+    /// does or a signal comes: readiness says so meanwhile.
     ///
     /// # Errors
-    /// Where a port is taken, the cluster does not answer, or its topics do not fit.
+    /// Where a port is taken or the topics do not fit.
     pub fn start(parts: Parts) -> anyhow::Result<Service> {
         let config = Arc::new(parts.config);
         let web_socket = bind("web.listen", config.web.listen)?;
         let admin_socket = bind("admin.listen", config.admin.listen)?;
         let (web, admin) = (web_socket.local_addr()?, admin_socket.local_addr()?);
-        let partitions = wait_for_topics(&config)?;
 
         let metrics = Arc::new(Metrics::new());
         let readiness = Readiness::new();
         metrics.set_rule_set(parts.rules.hash());
         parts.facts.report(&metrics, &readiness, wall_clock());
+        readiness.set(KAFKA, "its topics have not been looked at");
 
         let (waker, wakes) = mpsc::channel();
         let edges = Edges::start(edges::Parts {
@@ -104,8 +112,10 @@ impl Service {
             readiness: readiness.clone(),
             waker: waker.clone(),
         })?;
+        tracing::info!(%web, %admin, "listening");
         let mut service = Service {
             shards: Vec::new(),
+            asked_to_end: false,
             stop: Stop::new(),
             edges,
             wakes,
@@ -117,31 +127,86 @@ impl Service {
         let provenance = parts
             .facts
             .provenance(&config.topics.events, parts.rules.hash());
-        let context = shards::Context {
-            config: Arc::clone(&config),
-            rules: parts.rules,
-            facts: Arc::new(parts.facts.facts),
-            provenance,
-            partitions,
-            metrics: Arc::clone(&service.metrics),
-            readiness: service.readiness.clone(),
-            stop: service.stop.clone(),
-            batch_prefix: shards::batch_prefix(&config.kafka.instance)?,
-        };
-        for shard in 0..config.engine.shards.max(1) {
-            let thread = context.start(shard, waker.clone())?;
-            service.shards.push(thread);
+        let (rules, facts) = (parts.rules, Arc::new(parts.facts.facts));
+        let started = service.wait_for_topics(&config).and_then(|partitions| {
+            let Some(partitions) = partitions else {
+                return Ok(());
+            };
+            let context = shards::Context {
+                config: Arc::clone(&config),
+                rules,
+                facts,
+                provenance,
+                partitions,
+                metrics: Arc::clone(&service.metrics),
+                readiness: service.readiness.clone(),
+                stop: service.stop.clone(),
+                batch_prefix: shards::batch_prefix(&config.kafka.instance)?,
+            };
+            service.start_shards(&context, &waker)
+        });
+        if let Err(error) = started {
+            if let Err(second) = service.shutdown(FAILED_START) {
+                tracing::warn!(error = %second, "after a failed start");
+            }
+            return Err(error);
         }
-        watchdog::start(&service.shards)?;
+        Ok(service)
+    }
+
+    fn start_shards(
+        &mut self,
+        context: &shards::Context,
+        waker: &mpsc::Sender<Wake>,
+    ) -> anyhow::Result<()> {
+        for shard in 0..context.config.engine.shards.max(1) {
+            let thread = context.start(shard, waker.clone())?;
+            self.shards.push(thread);
+        }
+        // Each shard has said by now that it is not ready.
+        self.readiness.clear(KAFKA);
+        watchdog::start(&self.shards)?;
         tracing::info!(
-            shards = service.shards.len(),
-            partitions,
+            shards = self.shards.len(),
+            partitions = context.partitions,
             rule_set = context.rules.hash(),
-            web = %service.web,
-            admin = %service.admin,
+            web = %self.web,
+            admin = %self.admin,
             "started",
         );
-        Ok(service)
+        Ok(())
+    }
+
+    /// How many input partitions there are, once the topics are there and fit together;
+    /// `None` where a signal came first.
+    fn wait_for_topics(&mut self, config: &Config) -> anyhow::Result<Option<u32>> {
+        let mut told = false;
+        loop {
+            match topics::input_partitions(&config.kafka, &config.topics) {
+                Err(LogError::Unavailable(why)) => {
+                    if !told {
+                        tracing::warn!(why, "waiting for Kafka");
+                        // Else nobody would hear one before the shards run.
+                        self.edges.watch_signals()?;
+                        told = true;
+                    }
+                    self.readiness.set(KAFKA, why);
+                }
+                outcome => return Ok(Some(outcome?)),
+            }
+            match self.wakes.recv_timeout(LOOK_FOR_KAFKA) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Wake::Signal(name)) => {
+                    tracing::info!(signal = name, "asked to end");
+                    self.asked_to_end = true;
+                    return Ok(None);
+                }
+                Ok(Wake::Edge(name, outcome)) => return Err(ended(name, outcome)),
+                Ok(Wake::Shard(_)) | Err(RecvTimeoutError::Disconnected) => {
+                    anyhow::bail!("nothing is left that could end");
+                }
+            }
+        }
     }
 
     /// Where the owner's pages are served.
@@ -167,6 +232,9 @@ impl Service {
     /// # Errors
     /// Why a part ended; the service must be shut down all the same.
     pub fn wait_for_signal(&mut self) -> anyhow::Result<()> {
+        if self.asked_to_end {
+            return Ok(());
+        }
         self.edges
             .watch_signals()
             .context("signals cannot be received")?;
@@ -187,10 +255,7 @@ impl Service {
                 }
                 anyhow::bail!("shard {shard} ended without being asked to")
             }
-            Wake::Edge(name, outcome) => {
-                outcome.with_context(|| format!("the {name} ended"))?;
-                anyhow::bail!("the {name} ended without being asked to")
-            }
+            Wake::Edge(name, outcome) => Err(ended(name, outcome)),
         }
     }
 
@@ -227,21 +292,11 @@ fn bind(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(socket)
 }
 
-/// How many input partitions there are, once the topics are there and fit together.
-fn wait_for_topics(config: &Config) -> anyhow::Result<u32> {
-    let deadline = Instant::now() + REACH_KAFKA;
-    let mut told = false;
-    loop {
-        match topics::input_partitions(&config.kafka, &config.topics) {
-            Err(LogError::Unavailable(why)) if Instant::now() < deadline => {
-                if !told {
-                    tracing::warn!(why, "waiting for Kafka");
-                    told = true;
-                }
-                std::thread::sleep(Duration::from_millis(500));
-            }
-            outcome => return Ok(outcome?),
-        }
+/// The error for an edge that ended by itself.
+fn ended(name: &str, outcome: anyhow::Result<()>) -> anyhow::Error {
+    match outcome {
+        Ok(()) => anyhow::anyhow!("the {name} ended without being asked to"),
+        Err(error) => error.context(format!("the {name} ended")),
     }
 }
 

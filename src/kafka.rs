@@ -7,6 +7,7 @@
 
 mod context;
 mod errors;
+mod patience;
 pub mod producer;
 pub mod raw;
 pub mod settings;
@@ -124,7 +125,7 @@ impl KafkaClient {
 }
 
 impl Client for KafkaClient {
-    type Membership = Membership;
+    type Membership = Arc<Membership>;
     type Producer = Producer;
     type StateReader = StateReader;
 
@@ -243,8 +244,8 @@ impl Client for KafkaClient {
         self.consumer.context().set_reachable();
     }
 
-    fn membership(&self) -> Option<Membership> {
-        Membership::of(self.consumer.client())
+    fn membership(&self) -> Option<Arc<Membership>> {
+        Membership::of(self.consumer.client()).map(Arc::new)
     }
 
     fn committed(&self, partition: i32, within: Duration) -> Result<Restored, LogError> {

@@ -1,10 +1,12 @@
 //! One producer of librdkafka, from registration to its end.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{
@@ -17,16 +19,25 @@ use crate::log::client::{self, TxnError};
 use crate::log::{LogError, OutputRecord, OutputTopic};
 
 use super::classify;
+use super::patience::{OffsetThread, Offsets};
 use super::raw::{self, Membership};
 use super::settings::{self, REQUEST_TIMEOUT};
 
 /// How long a full queue is left to drain before the next try.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(2);
 
+/// How long, in steps, news in librdkafka's queue are waited for, which take microseconds.
+const NEWS_PAUSE: Duration = Duration::from_micros(100);
+const NEWS_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How librdkafka's log calls the states of a connection on which requests are sent.
+const WORKING: [&str; 2] = [" in state UP", " in state REAUTH"];
+
 /// A registered producer. Its own thread serves delivery reports, so that the raw commit
 /// call returns as soon as the broker has answered.
 pub struct Producer {
-    inner: ThreadedProducer<Reports>,
+    inner: Arc<ThreadedProducer<Reports>>,
+    /// `None` without transactions.
+    offsets: Option<RefCell<OffsetThread>>,
     names: Topics,
 }
 
@@ -40,8 +51,25 @@ pub struct Reports {
 
 impl ClientContext for Reports {
     // librdkafka logs the same by itself.
-    fn error(&self, _: KafkaError, _: &str) {
-        self.disturbed.store(true, Ordering::Relaxed);
+    fn error(&self, _: KafkaError, _: &str) {}
+
+    /// The error callback is not told of a connection that merely closes, and the log only
+    /// at the level of debugging (`rd_kafka_broker_set_error`): before requests that were
+    /// under way are sent again.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        if facility == "FAIL" && WORKING.iter().any(|state| text.contains(state)) {
+            self.disturbed.store(true, Ordering::Release);
+        }
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => {
+                tracing::error!(target: "librdkafka", "{facility} {text}");
+            }
+            RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", "{facility} {text}"),
+            _ => tracing::debug!(target: "librdkafka", "{facility} {text}"),
+        }
     }
 }
 
@@ -77,7 +105,8 @@ impl Producer {
         let inner: ThreadedProducer<Reports> = config
             .create_with_context(Reports::default())
             .map_err(|error| LogError::Fatal(format!("the producer's settings: {error}")))?;
-        if kafka.transactions {
+        let inner = Arc::new(inner);
+        let offsets = if kafka.transactions {
             raw::init_transactions(inner.client(), REQUEST_TIMEOUT).map_err(|error| {
                 classify(
                     error.code,
@@ -88,9 +117,13 @@ impl Producer {
                     ),
                 )
             })?;
-        }
+            Some(RefCell::new(offset_thread(&inner, shard)?))
+        } else {
+            None
+        };
         Ok(Producer {
             inner,
+            offsets,
             names: topics.clone(),
         })
     }
@@ -134,7 +167,7 @@ impl Producer {
 }
 
 impl client::Producer for Producer {
-    type Membership = Membership;
+    type Membership = Arc<Membership>;
 
     fn begin(&self) -> Result<(), TxnError> {
         self.take_failure();
@@ -153,12 +186,22 @@ impl client::Producer for Producer {
         &self,
         offsets: &[(i32, i64)],
         metadata: &str,
-        member: &Membership,
+        member: &Arc<Membership>,
         within: Duration,
     ) -> Result<(), TxnError> {
         let list = self::offsets(offsets, metadata, &self.names.events)
             .map_err(|error| failed(RDKafkaErrorCode::InvalidArgument, &error.to_string()))?;
-        raw::send_offsets(self.inner.client(), &list, member, within)
+        let Some(thread) = &self.offsets else {
+            return Err(failed(
+                RDKafkaErrorCode::State,
+                "offsets without transactions",
+            ));
+        };
+        thread.borrow_mut().send(Offsets {
+            list,
+            member: Arc::clone(member),
+            within,
+        })
     }
 
     fn commit(&self, within: Duration) -> Result<(), TxnError> {
@@ -181,13 +224,36 @@ impl client::Producer for Producer {
     }
 
     fn is_disturbed(&self) -> bool {
+        // What happened before the last answer stands in the queue that the producer's
+        // thread empties.
+        let deadline = Instant::now() + NEWS_PAUSE_MAX;
+        while self.inner.in_flight_count() > 0 && Instant::now() < deadline {
+            std::thread::sleep(NEWS_PAUSE);
+        }
         let reports = self.inner.client().context();
-        reports.disturbed.load(Ordering::Relaxed)
+        reports.disturbed.load(Ordering::Acquire) || self.inner.in_flight_count() > 0
     }
 
     fn take_failure(&self) -> Option<(String, RDKafkaErrorCode)> {
         self.inner.client().context().lock().take()
     }
+}
+
+fn offset_thread(
+    inner: &Arc<ThreadedProducer<Reports>>,
+    shard: usize,
+) -> Result<OffsetThread, LogError> {
+    let producer = Arc::clone(inner);
+    let send = move |offsets: &Offsets| {
+        raw::send_offsets(
+            producer.client(),
+            &offsets.list,
+            &offsets.member,
+            offsets.within,
+        )
+    };
+    OffsetThread::start(format!("offsets-{shard}"), send)
+        .map_err(|error| LogError::Unavailable(format!("a thread for offsets: {error}")))
 }
 
 /// Offsets of input partitions, each with `metadata`.

@@ -209,6 +209,8 @@ pub struct Membership(NonNull<sys::rd_kafka_consumer_group_metadata_t>);
 
 // SAFETY: it is a plain value that is only read.
 unsafe impl Send for Membership {}
+// SAFETY: as above.
+unsafe impl Sync for Membership {}
 
 impl Membership {
     /// `None` while the consumer is no member: a commit with generation -1 and no member id

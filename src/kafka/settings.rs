@@ -113,6 +113,14 @@ pub fn transactional(kafka: &Kafka, shard: usize) -> ClientConfig {
             "transaction.timeout.ms",
             kafka.transaction_timeout.as_millis().to_string(),
         );
+    // The only news of a lost connection that always comes (`producer::Reports`).
+    let debug = match config.get("debug") {
+        Some(asked) if !asked.is_empty() => format!("{asked},broker"),
+        _ => "broker".to_owned(),
+    };
+    config
+        .set("debug", debug)
+        .set_log_level(RDKafkaLogLevel::Debug);
     config
 }
 

@@ -348,7 +348,11 @@ struct Gone;
 impl Reader {
     fn run(mut self) {
         // It ends by being told to, or because nobody listens any more.
-        while !self.shared.stop.load(Ordering::Relaxed) && self.turn().is_ok() {}
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            if self.turn().is_err() {
+                break;
+            }
+        }
         let positions = std::mem::take(&mut self.shared.orders().positions);
         if !positions.is_empty() {
             let offsets = self.consumer.context().offsets(&positions);

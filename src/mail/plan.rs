@@ -539,12 +539,12 @@ impl Plan {
 
     /// Mails that are not done, as far as they were read.
     pub fn pending(&self) -> usize {
-        self.waiting.len() + self.out.len() + self.progress.aside()
+        self.waiting.count() + self.out.len() + self.progress.aside()
     }
 
     /// Mails that are in memory: waiting or out.
     pub fn held(&self) -> usize {
-        self.waiting.len() + self.out.len()
+        self.waiting.count() + self.out.len()
     }
 
     /// Whether the server may just be taking a mail, or a receipt is being written.

@@ -3,25 +3,24 @@
 //! exactly once.
 //!
 //! All tests play on one stage, one after the other: a cluster takes long to start.
+//! `make soak` plays the same acts at random for as long as one wants.
+
+mod acts;
+mod hang;
+mod soak;
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use crate::support::doorward::Doorward;
 use crate::support::kafka::Cluster;
-use crate::support::proxy::{END_TXN, Mode, PRODUCE, TXN_OFFSET_COMMIT, Then};
+use crate::support::proxy::Mode;
 use crate::support::stage::{self, Scene, Stage};
-use crate::support::{PATIENCE, eventually};
 
-/// Longer than the session timeout of the tests' instances.
-const OUT_OF_THE_GROUP: Duration = Duration::from_secs(9);
+use acts::OUT_OF_THE_GROUP;
 
-/// Long enough for some commits.
-const SOME_WORK: Duration = Duration::from_secs(3);
-/// How much later a delayed request arrives: after the transaction has another producer.
-const A_WHILE: Duration = Duration::from_secs(4);
-/// How long the whole cluster is away.
-const AWAY: Duration = Duration::from_secs(30);
+/// How long the whole cluster is away: with what follows, longer than the watchdog's
+/// patience.
+const AWAY: Duration = Duration::from_secs(60);
 
 /// Plays `failure` on the stage, and asks the oracle.
 fn with_stage(what: &str, failure: impl FnOnce(&mut Scene)) {
@@ -49,139 +48,58 @@ fn with_stage(what: &str, failure: impl FnOnce(&mut Scene)) {
 
 #[test]
 fn an_instance_that_is_killed_and_comes_back_loses_and_repeats_nothing() {
-    with_stage("killed", |scene| {
-        scene.instances[0].kill();
-        scene.instances[0].start();
-        scene.instances[0].wait_until_ready();
-    });
+    with_stage("killed", |scene| acts::kill(scene, 0));
 }
 
 #[test]
 fn an_instance_that_freezes_past_its_session_wakes_as_nobody() {
-    with_stage("frozen", |scene| {
-        scene.instances[1].signal("STOP");
-        std::thread::sleep(OUT_OF_THE_GROUP);
-        scene.instances[1].signal("CONT");
-    });
+    with_stage("frozen", |scene| acts::freeze(scene, 1, OUT_OF_THE_GROUP));
 }
 
 #[test]
 fn an_instance_that_is_cut_off_past_its_session_comes_back_as_nobody() {
     with_stage("cut off", |scene| {
-        scene.cluster.door(0).set(Mode::Cut);
-        std::thread::sleep(OUT_OF_THE_GROUP);
-        scene.cluster.door(0).heal();
+        acts::cut_off(scene, 0, Mode::Cut, OUT_OF_THE_GROUP);
     });
 }
 
 #[test]
 fn a_rolling_restart_hands_everything_on() {
-    with_stage("rolling restart", |scene| {
-        for instance in &mut scene.instances {
-            assert_eq!(instance.terminate().code(), Some(0));
-            instance.start();
-            instance.wait_until_ready();
-        }
-    });
+    with_stage("rolling restart", acts::rolling_restart);
 }
 
 #[test]
-fn the_death_of_the_broker_that_leads_events_costs_time_only() {
+fn the_death_of_the_broker_that_leads_or_coordinates_costs_time_only() {
     with_stage("leader killed", |scene| {
-        let leader = scene.cluster.leader_of(&scene.topic("events"), 0);
-        scene.cluster.kill_broker(leader);
-        std::thread::sleep(SOME_WORK);
-        scene.cluster.restart_brokers();
+        acts::kill_broker(scene, acts::leader(scene));
     });
-}
-
-#[test]
-fn the_death_of_the_broker_that_coordinates_costs_time_only() {
-    with_stage("coordinator killed", |scene| {
-        let group = scene.instances[0].prefix.clone();
-        let id = format!("{group}-i0-0");
-        let of_group = scene.cluster.group_coordinator(&group);
-        let of_transaction = scene.cluster.transaction_coordinator(&id);
-        scene.cluster.kill_broker(of_transaction);
-        std::thread::sleep(SOME_WORK);
-        scene.cluster.restart_brokers();
-        if of_group != of_transaction {
-            scene.cluster.kill_broker(of_group);
-            std::thread::sleep(SOME_WORK);
-            scene.cluster.restart_brokers();
+    with_stage("coordinators killed", |scene| {
+        for broker in acts::coordinators(scene) {
+            acts::kill_broker(scene, broker);
         }
     });
 }
 
 #[test]
 fn a_connection_that_is_lost_in_the_middle_of_a_commit_is_found_out_about() {
-    for (what, kind, then) in [
-        ("the end was lost", END_TXN, Then::LoseRequest),
-        ("the answer to the end was lost", END_TXN, Then::LoseAnswer),
-        ("the end came late", END_TXN, Then::Delay(A_WHILE)),
-        ("offsets were lost", TXN_OFFSET_COMMIT, Then::LoseRequest),
-        ("offsets unanswered", TXN_OFFSET_COMMIT, Then::LoseAnswer),
-        ("records unanswered", PRODUCE, Then::LoseAnswer),
-    ] {
-        with_stage(what, |scene| {
-            let door = scene.cluster.door(0);
-            door.trap(kind, then);
-            eventually(what, PATIENCE, || door.has_sprung().then_some(()));
-            std::thread::sleep(SOME_WORK);
-        });
-    }
+    with_stage("commits cut in the middle", |scene| {
+        for (at, (what, kind, then)) in acts::TRAPS.into_iter().enumerate() {
+            acts::trap(scene, at % stage::INSTANCES, what, kind, then);
+        }
+    });
 }
 
 #[test]
 fn a_slow_connection_costs_time_only() {
-    with_stage("slowed", |scene| {
-        scene.cluster.door(1).set(Mode::Slow {
-            delay: Duration::from_millis(150),
-            bytes_per_second: 200_000,
-        });
-        std::thread::sleep(2 * SOME_WORK);
-        scene.cluster.door(1).heal();
-    });
+    with_stage("slowed", |scene| acts::slow(scene, 1));
 }
 
 #[test]
 fn records_that_brokers_refuse_for_a_while_are_written_later() {
-    with_stage("refused", |scene| {
-        let topic = scene.topic("commands");
-        let usual = [("cleanup.policy", "delete"), ("min.insync.replicas", "2")];
-        // More than there are.
-        let too_many = [("cleanup.policy", "delete"), ("min.insync.replicas", "4")];
-        scene.cluster.configure_topic(&topic, &too_many);
-        eventually("an instance that is not ready", PATIENCE, || {
-            let found = scene.instances.iter_mut().map(Doorward::readiness);
-            found.into_iter().find(|(status, _)| *status == 503)
-        });
-        std::thread::sleep(SOME_WORK);
-        scene.cluster.configure_topic(&topic, &usual);
-    });
+    with_stage("refused", acts::refuse_commands);
 }
 
 #[test]
 fn a_cluster_that_is_away_is_waited_for_in_the_same_memory() {
-    with_stage("away", |scene| {
-        for broker in 0..stage::BROKERS {
-            scene.cluster.kill_broker(broker);
-        }
-        for instance in &mut scene.instances {
-            let said = eventually("a reason", PATIENCE, || {
-                let (status, said) = instance.readiness();
-                (status == 503).then_some(said)
-            });
-            assert!(said.contains("shard"), "{said}");
-            println!("{said}");
-        }
-        std::thread::sleep(SOME_WORK);
-        let before: Vec<u64> = scene.memory_kib();
-        std::thread::sleep(AWAY);
-        for (before, after) in before.into_iter().zip(scene.memory_kib()) {
-            println!("{before} {after}");
-            assert!(after < before + 16 * 1024, "{before} KiB, then {after} KiB");
-        }
-        scene.cluster.restart_brokers();
-    });
+    with_stage("away", |scene| acts::away(scene, AWAY));
 }

@@ -24,6 +24,7 @@ mod gallery;
 mod generate;
 mod kafka;
 mod mail;
+mod mailer;
 mod meaning;
 mod model;
 mod oracle;

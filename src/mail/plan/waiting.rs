@@ -91,7 +91,7 @@ impl Waiting {
         }
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.mails.len()
     }
 

@@ -11,11 +11,12 @@ use super::{PATIENCE, eventually};
 
 /// A site: a configuration, its topics, and the process while one runs.
 pub struct Doorward {
+    // Before the folder, so that the end of its log can be shown.
+    process: Option<Process>,
     folder: Folder,
     /// What all names of topics and the group begin with.
     pub prefix: String,
     starts: usize,
-    process: Option<Process>,
 }
 
 impl Doorward {
@@ -226,6 +227,11 @@ impl Doorward {
     /// Memory that the running process holds, in KiB.
     pub fn resident_kib(&self) -> Option<u64> {
         self.process.as_ref()?.resident_kib()
+    }
+
+    /// The running process.
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("a running process").id()
     }
 
     pub fn is_running(&mut self) -> bool {

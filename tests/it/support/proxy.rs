@@ -101,7 +101,7 @@ impl Door {
             let shared = Arc::clone(&door.shared);
             door.ports.push(port);
             door.acceptors.push(std::thread::spawn(move || {
-                accept(&listener, broker, &shared)
+                accept(&listener, broker, &shared);
             }));
         }
         door

@@ -28,7 +28,8 @@ pub enum Security {
 }
 
 /// What the server does, well or badly. Recipients that start with `reject` are always
-/// answered 550, ones that start with `later` 450.
+/// answered 550, ones that start with `later` 450; after a message to one that starts with
+/// `bye` was taken, the connection is closed.
 #[derive(Clone, Debug, Default)]
 pub struct Behaviour {
     pub security: Security,
@@ -40,6 +41,16 @@ pub struct Behaviour {
     pub drop: u32,
     /// How long it waits before it answers a message.
     pub delay: Duration,
+    /// Where it listens; 0: wherever there is room.
+    pub port: u16,
+    /// How long a recipient is answered 450 from its first try on.
+    pub grey: Duration,
+    /// Every so-manieth connection is greeted with 421 and closed.
+    pub busy_every: u32,
+    /// How many messages it cuts off at first while their text arrives.
+    pub cut_data: u32,
+    /// How long the first connection waits for its greeting.
+    pub banner: Duration,
 }
 
 /// A running server on 127.0.0.1.
@@ -55,6 +66,8 @@ pub struct SmtpServer {
 pub struct ReceivedMail {
     /// `accepted`, `temporary` (answered 451) or `dropped` (the connection was cut).
     pub outcome: String,
+    /// When its text was there, in milliseconds since 1970; the answer came `delay` later.
+    pub at_ms: i64,
     pub from: String,
     pub to: Vec<String>,
     /// Who had logged in.
@@ -96,6 +109,11 @@ impl SmtpServer {
             .args(["--temporary", &behaviour.temporary.to_string()])
             .args(["--drop", &behaviour.drop.to_string()])
             .args(["--delay", &behaviour.delay.as_millis().to_string()])
+            .args(["--port", &behaviour.port.to_string()])
+            .args(["--grey", &behaviour.grey.as_millis().to_string()])
+            .args(["--busy-every", &behaviour.busy_every.to_string()])
+            .args(["--cut-data", &behaviour.cut_data.to_string()])
+            .args(["--banner", &behaviour.banner.as_millis().to_string()])
             .current_dir(folder.path());
         if let Some((user, password)) = behaviour.login {
             command.args(["--login", &format!("{user}:{password}")]);
@@ -142,6 +160,13 @@ impl SmtpServer {
         eventually(&format!("{count} mails"), patience, || {
             Some(self.mails()).filter(|mails| mails.len() >= count)
         })
+    }
+
+    /// How many messages have begun so far.
+    pub fn begun(&self) -> usize {
+        lines(&self.process)
+            .filter(|line| line["event"] == "data")
+            .count()
     }
 
     /// The recipients that it has refused so far.

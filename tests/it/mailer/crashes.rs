@@ -1,0 +1,253 @@
+//! Mailers that die, freeze and hand over, on a real Kafka and a real SMTP server.
+//!
+//! The one repeat that is allowed: the server took a mail while its mailer died or froze, so
+//! that no receipt was there when the next one looked.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use doorward::mail::plan::Limits;
+use doorward::mail::transport::Transport;
+use doorward::record::MailRecord;
+use tokio::runtime::Runtime;
+
+use super::{Running, to};
+use crate::owner;
+use crate::support::doorward::Doorward;
+use crate::support::kafka::{self, Cluster, Record};
+use crate::support::smtp::{Behaviour, ReceivedMail, SmtpServer};
+use crate::support::{PATIENCE, eventually};
+
+/// A mailer takes part in a group again only after the session of the dead one has ended.
+const LONG: Duration = Duration::from_secs(90);
+/// Mails that one mailer sends at once, and so the most that its death can repeat.
+const CONNECTIONS: usize = 4;
+/// The server's pause before each 250, so that a mailer dies with mails under way.
+const ANSWER: Duration = Duration::from_millis(150);
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.expect("a clock after 1970").as_millis()).expect("a time")
+}
+
+/// Two instances with an outbox and a server of their own.
+struct Stage {
+    cluster: &'static Cluster,
+    server: SmtpServer,
+    one: Doorward,
+    two: Doorward,
+    written: usize,
+}
+
+impl Stage {
+    fn new() -> Option<Stage> {
+        let cluster = kafka::shared()?;
+        let server = SmtpServer::start(&Behaviour {
+            delay: ANSWER,
+            ..Behaviour::default()
+        })?;
+        let one = Doorward::new(cluster, "shards = 1");
+        one.reconfigure("port = 9\n", &format!("port = {}\n", server.port));
+        one.create_topics(6);
+        let two = one.sibling("two", &cluster.bootstrap());
+        Some(Stage {
+            cluster,
+            server,
+            one,
+            two,
+            written: 0,
+        })
+    }
+
+    /// Puts mails to so many further people into the outbox.
+    fn write(&mut self, mails: usize) {
+        let records: Vec<(String, String)> = (self.written..self.written + mails)
+            .map(|n| {
+                let address = format!("person-{n:03}@example.org");
+                let record = to(&format!("m-{n:03}"), &address);
+                (address, serde_json::to_string(&record).expect("JSON"))
+            })
+            .collect();
+        self.written += mails;
+        let topic = self.one.topic("mail");
+        let messages = records
+            .iter()
+            .map(|(to, text)| (to.as_str(), text.as_str()));
+        self.cluster.produce(&topic, messages);
+    }
+
+    fn wait_until_accepted(&self, mails: usize) {
+        eventually(&format!("{mails} people's mails"), LONG, || {
+            (by_person(&self.server.mails()).len() >= mails).then_some(())
+        });
+    }
+
+    fn receipts(&self) -> BTreeMap<String, Vec<Record>> {
+        let mut receipts: BTreeMap<String, Vec<Record>> = BTreeMap::new();
+        for record in self.cluster.read_committed(&self.one.topic("receipts")) {
+            assert_eq!(record.json()["result"], "sent");
+            receipts.entry(record.key_text()).or_default().push(record);
+        }
+        receipts
+    }
+
+    /// Waits until every mail was taken and has its receipt, and returns those that were
+    /// taken more than once, each with its receipts.
+    fn repeats(&self) -> Vec<(Vec<ReceivedMail>, Vec<Record>)> {
+        self.wait_until_accepted(self.written);
+        let receipts = eventually("all receipts", LONG, || {
+            Some(self.receipts()).filter(|receipts| receipts.len() == self.written)
+        });
+        let repeats: Vec<_> = by_person(&self.server.mails())
+            .into_iter()
+            .filter(|(_, mails)| mails.len() > 1)
+            .map(|(person, mails)| {
+                let id = person.replace("person", "m");
+                let id = id.trim_end_matches("@example.org");
+                (mails, receipts[id].clone())
+            })
+            .collect();
+        for (mails, _) in &repeats {
+            assert_eq!(mails.len(), 2, "{mails:?}");
+            let ids = [mails[0].parsed(), mails[1].parsed()]
+                .map(|mail| mail.message_id().expect("a Message-ID").to_owned());
+            assert_eq!(ids[0], ids[1]);
+        }
+        println!("{} of {} mails were repeated", repeats.len(), self.written);
+        repeats
+    }
+}
+
+fn by_person(mails: &[ReceivedMail]) -> BTreeMap<String, Vec<ReceivedMail>> {
+    let mut people: BTreeMap<String, Vec<ReceivedMail>> = BTreeMap::new();
+    for mail in mails {
+        people
+            .entry(mail.to[0].clone())
+            .or_default()
+            .push(mail.clone());
+    }
+    people
+}
+
+#[test]
+fn mailers_that_come_and_go_hand_over_every_mail_once() {
+    let Some(mut stage) = Stage::new() else {
+        return;
+    };
+    stage.one.start();
+    stage.one.wait_until_ready();
+    stage.write(150);
+    stage.wait_until_accepted(20);
+    stage.two.start();
+    stage.two.wait_until_ready();
+    stage.write(100);
+    stage.wait_until_accepted(120);
+    assert!(stage.one.terminate().success());
+    stage.write(20);
+    assert_eq!(stage.repeats().len(), 0);
+    let receipts = stage.receipts();
+    assert!(receipts.values().all(|receipts| receipts.len() == 1));
+    assert!(stage.two.terminate().success());
+}
+
+#[test]
+fn a_mailer_that_is_killed_repeats_only_what_the_server_was_just_taking() {
+    let Some(mut stage) = Stage::new() else {
+        return;
+    };
+    stage.one.start();
+    stage.two.start();
+    stage.one.wait_until_ready();
+    stage.two.wait_until_ready();
+    stage.write(200);
+    stage.wait_until_accepted(40);
+    stage.one.kill();
+    let killed_ms = now_ms();
+    let repeats = stage.repeats();
+    assert!(repeats.len() <= CONNECTIONS, "{repeats:?}");
+    for (mails, receipts) in repeats {
+        assert!(mails[0].at_ms <= killed_ms, "the first was before the kill");
+        assert!(mails[1].at_ms > killed_ms, "the second was the other's");
+        assert_eq!(receipts.len(), 1, "the first had no receipt");
+        assert!(receipts[0].timestamp_ms >= mails[1].at_ms, "{receipts:?}");
+    }
+    assert!(stage.two.terminate().success());
+}
+
+#[test]
+fn a_mailer_that_wakes_up_after_others_took_over_sends_nothing_of_theirs() {
+    let Some(mut stage) = Stage::new() else {
+        return;
+    };
+    stage.one.start();
+    stage.two.start();
+    stage.one.wait_until_ready();
+    stage.two.wait_until_ready();
+    stage.write(200);
+    stage.wait_until_accepted(40);
+    stage.one.signal("STOP");
+    let frozen_ms = now_ms();
+    stage.wait_until_accepted(stage.written);
+    stage.one.signal("CONT");
+    stage.write(60);
+    let repeats = stage.repeats();
+    assert!(repeats.len() <= CONNECTIONS, "{repeats:?}");
+    for (mails, _) in repeats {
+        // Its text was on its way to the server when the process froze.
+        assert!(mails[0].at_ms <= frozen_ms + 100, "{mails:?}");
+    }
+    assert!(stage.two.terminate().success());
+}
+
+#[test]
+fn a_receipt_is_written_when_kafka_is_back() {
+    let Some(mut cluster) = kafka::start_cluster(1) else {
+        return;
+    };
+    let Some(server) = SmtpServer::start(&Behaviour {
+        delay: Duration::from_secs(4),
+        ..Behaviour::default()
+    }) else {
+        return;
+    };
+    let mut config = owner::config(&cluster.bootstrap());
+    config.mail.port = server.port;
+    for topic in [&config.topics.mail, &config.topics.receipts] {
+        cluster.create_topic(topic, 1, &[]);
+    }
+    let runtime = Runtime::new().expect("a runtime");
+    let transport = Transport::smtp(&config.mail).expect("a transport");
+    let mailer = Running::on(&runtime, &config, transport, Limits::new(4));
+    let record = serde_json::to_string(&MailRecord {
+        partition: 0,
+        ..owner::mail()
+    });
+    let record = record.expect("JSON");
+    cluster.produce(
+        &config.topics.mail,
+        [("owner@example.org", record.as_str())],
+    );
+    eventually("the server to be at it", PATIENCE, || {
+        (server.begun() == 1).then_some(())
+    });
+    cluster.kill_broker(0);
+    server.wait_for_mails(1, PATIENCE);
+    eventually("the mail to be counted", PATIENCE, || {
+        (mailer.count("sent") == 1).then_some(())
+    });
+    assert_eq!(
+        mailer.metrics.mail_pending.get(),
+        1,
+        "it has no receipt yet"
+    );
+    cluster.restart_brokers();
+    eventually("the receipt", LONG, || {
+        (mailer.metrics.mail_pending.get() == 0).then_some(())
+    });
+    let receipts = cluster.read_committed(&config.topics.receipts);
+    assert_eq!(receipts.len(), 1);
+    assert_eq!(receipts[0].json()["result"], "sent");
+    assert_eq!(mailer.metrics.mail_delay_seconds.get_sample_count(), 1);
+    mailer.stop_on(&runtime);
+    assert_eq!(server.attempts().len(), 1);
+}
