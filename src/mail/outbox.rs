@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -38,6 +38,8 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_secs(15 * 60);
 const POLL: Duration = Duration::from_millis(50);
 /// Longest wait for a partition to be read from elsewhere.
 const SEEK: Duration = Duration::from_secs(5);
+/// Between two commits while positions move.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// Receipts that are told together.
 const RECEIPTS: usize = 1_000;
 
@@ -150,7 +152,6 @@ impl Outbox {
                 shared: Arc::clone(&shared),
                 patience: answer + RECEIPT_PATIENCE,
                 assigned: AtomicBool::new(false),
-                asked: Mutex::new(None),
             })?;
         consumer.subscribe(&[&topics.mail])?;
         let reader = Reader {
@@ -161,7 +162,7 @@ impl Outbox {
             shared: Arc::clone(&shared),
             clock,
             renew_every: kafka.session_timeout / 4,
-            renewed: Instant::now(),
+            committed: None,
             complaint: String::new(),
         };
         let thread = std::thread::Builder::new()
@@ -204,7 +205,7 @@ impl Outbox {
     }
 }
 
-/// What happens in the group: partitions come and go, commits are accepted or refused.
+/// What happens when partitions come and go.
 struct Membership {
     topic: String,
     events: mpsc::Sender<OutboxEvent>,
@@ -212,15 +213,9 @@ struct Membership {
     /// Longest wait for mails that the server may be taking when their partition goes.
     patience: Duration,
     assigned: AtomicBool,
-    /// When the commit was asked for that is not answered yet.
-    asked: Mutex<Option<Now>>,
 }
 
 impl Membership {
-    fn asked(&self) -> MutexGuard<'_, Option<Now>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The positions of what is assigned, as a commit.
     fn offsets(&self, positions: &BTreeMap<i32, i64>) -> TopicPartitionList {
         let mut offsets = TopicPartitionList::new();
@@ -296,29 +291,6 @@ impl ConsumerContext for Membership {
             self.assigned.store(true, Ordering::Relaxed);
         }
     }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        let Some(asked) = self.asked().take() else {
-            return;
-        };
-        let event = match result {
-            Ok(()) => OutboxEvent::Renewed(asked),
-            Err(error) => {
-                not_committed(&error);
-                self.shared.orders().moved = true;
-                match error.rdkafka_error_code() {
-                    Some(
-                        RDKafkaErrorCode::UnknownMemberId
-                        | RDKafkaErrorCode::IllegalGeneration
-                        | RDKafkaErrorCode::FencedInstanceId,
-                    ) => OutboxEvent::Expelled,
-                    _ => return,
-                }
-            }
-        };
-        // An error is a mailer that has gone.
-        let _ = self.events.blocking_send(event);
-    }
 }
 
 /// The receipts still tell what is done, so a position that stays behind costs reading,
@@ -336,8 +308,8 @@ struct Reader {
     clock: Clock,
     /// How often membership is proven where nothing moves.
     renew_every: Duration,
-    /// When that was last begun.
-    renewed: Instant,
+    /// When a commit was last tried.
+    committed: Option<Instant>,
     /// What was last complained of, so that it is said once.
     complaint: String,
 }
@@ -390,8 +362,7 @@ impl Reader {
             self.tell(event)?;
         }
         self.rewind()?;
-        self.commit();
-        Ok(())
+        self.commit()
     }
 
     fn tell(&self, event: OutboxEvent) -> Result<(), Gone> {
@@ -458,15 +429,18 @@ impl Reader {
         Ok(())
     }
 
-    /// Commits what moved, and now and then what did not.
-    fn commit(&mut self) {
-        let context = self.consumer.context();
-        let is_due = self.shared.orders().moved || self.renewed.elapsed() >= self.renew_every;
-        if !is_due || context.asked().is_some() {
-            return;
+    /// Commits what moved, and now and then what did not. It waits for the answer: the
+    /// library tells nobody what became of a commit that was not waited for.
+    fn commit(&mut self) -> Result<(), Gone> {
+        let pause = match self.shared.orders().moved {
+            true => COMMIT_EVERY.min(self.renew_every),
+            false => self.renew_every,
+        };
+        if self.committed.is_some_and(|then| then.elapsed() < pause) {
+            return Ok(());
         }
         let Ok(assignment) = self.consumer.assignment() else {
-            return;
+            return Ok(());
         };
         let offsets = {
             let mut orders = self.shared.orders();
@@ -476,15 +450,27 @@ impl Reader {
             });
             orders.moved = false;
             if orders.positions.is_empty() {
-                return;
+                return Ok(());
             }
-            context.offsets(&orders.positions)
+            self.consumer.context().offsets(&orders.positions)
         };
-        self.renewed = Instant::now();
-        *context.asked() = Some(self.clock.now());
-        if let Err(error) = self.consumer.commit(&offsets, CommitMode::Async) {
-            *context.asked() = None;
-            not_committed(&error);
+        let asked = self.clock.now();
+        let result = self.consumer.commit(&offsets, CommitMode::Sync);
+        self.committed = Some(Instant::now());
+        match result {
+            Ok(()) => self.tell(OutboxEvent::Renewed(asked)),
+            Err(error) => {
+                self.shared.orders().moved = true;
+                not_committed(&error);
+                match error.rdkafka_error_code() {
+                    Some(
+                        RDKafkaErrorCode::UnknownMemberId
+                        | RDKafkaErrorCode::IllegalGeneration
+                        | RDKafkaErrorCode::FencedInstanceId,
+                    ) => self.tell(OutboxEvent::Expelled),
+                    _ => Ok(()),
+                }
+            }
         }
     }
 }
