@@ -27,6 +27,10 @@ const CONNECTIONS: usize = 4;
 /// The server's pause before each 250, so that a mailer dies with mails under way.
 const ANSWER: Duration = Duration::from_millis(150);
 
+/// How long after its mailer's end a mail may arrive that was sent before: the server has
+/// little of the processor. Nobody takes a dead one's partitions before half a session.
+const ON_ITS_WAY_MS: i64 = 2_000;
+
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     i64::try_from(since.expect("a clock after 1970").as_millis()).expect("a time")
@@ -182,8 +186,9 @@ fn a_mailer_that_is_killed_repeats_only_what_the_server_was_just_taking() {
     let repeats = stage.repeats();
     assert!(repeats.len() <= CONNECTIONS, "{}", repeats.len());
     for (mails, receipts) in repeats {
-        assert!(mails[0].at_ms <= killed_ms, "the first was before the kill");
-        assert!(mails[1].at_ms > killed_ms, "the second was the other's");
+        let [first, second] = [0, 1].map(|at| mails[at].at_ms - killed_ms);
+        assert!(first <= ON_ITS_WAY_MS, "it was sent {first} ms after");
+        assert!(second > ON_ITS_WAY_MS, "the other one did not wait");
         assert_eq!(receipts.len(), 1, "the first had no receipt");
         assert!(receipts[0].timestamp_ms >= mails[1].at_ms, "{receipts:?}");
     }
@@ -218,8 +223,8 @@ fn a_mailer_that_wakes_up_after_others_took_over_sends_nothing_of_theirs() {
     assert!(repeats.len() <= CONNECTIONS, "{}", repeats.len());
     for (mails, _) in repeats {
         // Its text was on its way to the server when the process froze.
-        let after_ms = mails[0].at_ms - frozen_ms;
-        assert!(after_ms <= 100, "sent {after_ms} ms after the freeze");
+        let first = mails[0].at_ms - frozen_ms;
+        assert!(first <= ON_ITS_WAY_MS, "it was sent {first} ms after");
     }
     assert!(stage.two.terminate().success());
 }
