@@ -34,6 +34,7 @@ pub struct Words {
     pub done: DoneWords,
     pub mail: MailWords,
     pub page: PageWords,
+    pub recovery: RecoveryWords,
     /// By ISO 3166-1 alpha-2 code.
     pub countries: BTreeMap<String, String>,
 }
@@ -86,6 +87,13 @@ words! {
         failed_title failed_text failed_button bad_title bad_text missing_title missing_text
         help_title help_text help_label help_example help_button help_done_title
         help_done_text
+    }
+    /// The mail and the pages about a recovery.
+    RecoveryWords {
+        subject subject_notice subject_refused heading happened_others held ask ask_co_owner refused
+        refused_done refused_ask stop stop_hint goes_through left title lead lead_soon done
+        stop_title stop_text fine stopped_title stopped_text stopped_more disputed_title
+        disputed_text disputed_more released_title released_text released_more
     }
 }
 

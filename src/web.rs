@@ -36,7 +36,7 @@ use crate::metrics::Metrics;
 use crate::publish::{Publisher, wall_clock};
 use crate::record::CaseRecord;
 use cases::Cases;
-use pages::{Choice, Look, Notice, Opened, Pages, Plain, Settled};
+use pages::{Choice, Look, Notice, Opened, Pages, Plain, RecoveryState, Settled};
 
 /// How long Kafka may take to acknowledge an answer.
 pub const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
@@ -121,6 +121,7 @@ pub fn router(parts: Parts) -> Router {
         .route("/c/{token}/status", get(status))
         .route("/c/{token}/me", post(answers::me))
         .route("/c/{token}/not-me", post(answers::not_me))
+        .route("/c/{token}/cancel-recovery", post(answers::cancel_recovery))
         .route("/c/{token}/resend", post(answers::resend))
         .route("/help", get(help::help).post(help::help_asked))
         .route(&css, get(style))
@@ -234,7 +235,8 @@ async fn show(
         token: &token,
         link: &link,
     };
-    let chosen = match chosen.answer.as_deref() {
+    let chosen_answer = chosen.answer.as_deref();
+    let chosen = match chosen_answer {
         Some("me") => Some(Choice::Me),
         Some("not-me") => Some(Choice::NotMe),
         _ => None,
@@ -242,9 +244,17 @@ async fn show(
     web.count("page", "shown");
     let Some(case) = web.parts.cases.wait_for(&link.case, CASE_PATIENCE).await else {
         let pages = web.pages(accepted(&headers));
-        return page(StatusCode::OK, pages.general_question(opened, chosen));
+        let html = match chosen_answer {
+            Some("cancel-recovery") => pages.general_recovery(opened),
+            _ => pages.general_question(opened, chosen),
+        };
+        return page(StatusCode::OK, html);
     };
     let pages = web.pages(language(&case, &headers));
+    if let Some(state) = RecoveryState::of(&case) {
+        let html = pages.recovery(opened, &case, state, wall_clock());
+        return page(StatusCode::OK, html);
+    }
     let html = match Settled::of(&case) {
         Some(settled) => pages.settled(opened, &case, settled),
         None => {
@@ -302,7 +312,7 @@ async fn status(
     let pages = web.pages(words);
     let again = || {
         let answer = match answer {
-            "me" => "me",
+            "me" | "cancel-recovery" => answer,
             _ => "not-me",
         };
         format!(
@@ -310,8 +320,15 @@ async fn status(
             look + 1
         )
     };
+    let recovery = case.as_deref().and_then(RecoveryState::of);
     let html = match (case.as_deref(), answer) {
         (None, _) => pages.processing(opened, again(), look >= LOOKS),
+        (Some(case), answer) if let Some(state) = recovery => match (state, answer) {
+            (RecoveryState::Held, "cancel-recovery") => {
+                pages.processing(opened, again(), look >= LOOKS)
+            }
+            _ => pages.recovery(opened, case, state, wall_clock()),
+        },
         (Some(case), answer) => match (Settled::of(case), answer) {
             // Only "secured" and what follows it carries out "this wasn't me".
             (Some(Settled::Unlocked | Settled::Closed), "not-me") => {

@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 
 use crate::event::{DAY_MS, Timestamp};
 
-use super::account::{Account, Rest};
+use super::account::{Account, Rest, boxed, list_bytes, text_bytes};
 use super::case::Case;
 use super::output::CaseId;
 use super::recovery::Recovery;
@@ -63,11 +63,16 @@ impl Ended {
         due
     }
 
+    /// Bytes of a box with it.
     pub fn heap_bytes(&self) -> usize {
-        size_of::<Ended>()
-            + self.account.len()
-            + self.cases.capacity() * size_of::<EndedCase>()
-            + self.cases.iter().map(|case| case.id.len()).sum::<usize>()
+        boxed::<Ended>()
+            + text_bytes(&self.account)
+            + list_bytes(&self.cases)
+            + self
+                .cases
+                .iter()
+                .map(|case| text_bytes(&case.id))
+                .sum::<usize>()
     }
 }
 

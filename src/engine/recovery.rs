@@ -12,13 +12,15 @@
 pub mod hold;
 mod told;
 
+pub use told::{MAIL_HELD, MAIL_REFUSED};
+
 use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
 use crate::event::{DAY_MS, MINUTE_MS, Source, Timestamp};
 
-use super::account::Contact;
+use super::account::{Contact, boxed, list_bytes, text_bytes};
 use super::case::KEEP_CLOSED_MS;
 use super::mailing;
 use super::output::{CaseId, CaseState, CaseView, Evidence, Scope};
@@ -150,13 +152,18 @@ impl Recovery {
         }
     }
 
+    /// Bytes of a box with it.
     pub fn heap_bytes(&self) -> usize {
-        size_of::<Recovery>()
-            + self.id.len()
-            + self.account.len()
-            + self.requests.capacity() * size_of::<Evidence>()
-            + self.requests.iter().map(|e| e.id.len()).sum::<usize>()
-            + self.device.as_ref().map_or(0, |device| device.len())
+        boxed::<Recovery>()
+            + text_bytes(&self.id)
+            + text_bytes(&self.account)
+            + list_bytes(&self.requests)
+            + self
+                .requests
+                .iter()
+                .map(|e| text_bytes(&e.id))
+                .sum::<usize>()
+            + self.device.as_deref().map_or(0, text_bytes)
             + self.contact.as_ref().map_or(0, |c| c.heap_bytes())
     }
 }
@@ -175,9 +182,10 @@ impl Recoveries {
         over(self.mails.first(), mailing::LONG_MS) || over(self.cancelled.as_ref(), IN_A_ROW_MS)
     }
 
+    /// Bytes of a box with it.
     pub fn heap_bytes(&self) -> usize {
-        size_of::<Recoveries>()
-            + self.mails.capacity() * size_of::<Timestamp>()
+        boxed::<Recoveries>()
+            + list_bytes(&self.mails)
             + self.current.as_ref().map_or(0, |held| held.heap_bytes())
     }
 }

@@ -4,10 +4,15 @@
 //! is a known word (country, device), a time, or goes through [`crate::locale::clean`]; the
 //! templates escape what stands in HTML.
 
+mod recovery;
+
+use std::borrow::Cow;
+
 use askama::Template;
 
 use crate::config::Site;
 use crate::engine::output::RecipientPart;
+use crate::engine::recovery::{MAIL_HELD, MAIL_REFUSED};
 use crate::event::Timestamp;
 use crate::locale::{self, Words, clean, device, fill};
 use crate::record::MailRecord;
@@ -20,8 +25,9 @@ const TEXT_WIDTH: usize = 72;
 /// Where the links of one mail lead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Links {
-    /// `None` for a co-owner, who cannot say it.
+    /// `None` for a co-owner, who cannot say it, and where nobody is asked.
     pub me: Option<String>,
+    /// Where it leads to say that it was not the owner, or to stop a recovery.
     pub not_me: String,
     pub valid_until: Timestamp,
 }
@@ -103,25 +109,20 @@ pub fn render(
         .as_deref()
         .and_then(Words::of)
         .unwrap_or_else(Words::fallback);
-    let locked = mail.locked.is_some();
     let name = clean::line(&site.name, 80);
-    let reason = w.reason(&mail.reason);
-    let done = w.done(mail.locked.as_deref(), part == RecipientPart::Owner);
+    let said = match mail.template.as_str() {
+        MAIL_HELD => recovery::held(mail, part, w),
+        MAIL_REFUSED => recovery::refused(w),
+        _ => asked(mail, part, links.is_some(), w),
+    };
     let reference = clean::case_reference(&mail.case).unwrap_or_else(|| "–".to_owned());
     let facts = facts(mail, part, w);
-    let choices = links.map_or_else(Vec::new, |links| choices(links, locked, w));
-    let (heading, ask) = match (part, links) {
-        (RecipientPart::Owner, Some(_)) => (&w.mail.heading, &w.mail.ask),
-        (RecipientPart::CoOwner, Some(_)) => (&w.mail.heading_notice, &w.mail.co_owner),
-        _ => (&w.mail.heading_notice, &w.mail.notice),
+    let choices = match (links, mail.template.as_str()) {
+        (None, _) => Vec::new(),
+        (Some(links), MAIL_HELD) => recovery::choices(links, w),
+        (Some(links), _) => choices(links, mail.locked.is_some(), w),
     };
-    let subject = match (part, locked) {
-        (RecipientPart::Owner, true) => &w.mail.subject_locked,
-        (RecipientPart::Owner, false) => &w.mail.subject_asked,
-        (_, true) => &w.mail.subject_notice,
-        (_, false) => &w.mail.subject_notice_asked,
-    };
-    let subject = fill(subject, &[("site", &name)]);
+    let subject = fill(said.subject, &[("site", &name)]);
     let links_note = links.map(|links| {
         let note = match links.me {
             Some(_) => &w.mail.links,
@@ -135,10 +136,10 @@ pub fn render(
 
     let text = Text {
         w,
-        heading,
-        happened: &reason.long,
-        done,
-        ask,
+        heading: said.heading,
+        happened: said.happened,
+        done: &said.done,
+        ask: said.ask,
         facts: &facts,
         choices: &choices,
         links_note: &links_note,
@@ -153,10 +154,10 @@ pub fn render(
         w,
         subject: &subject,
         site: &name,
-        heading,
-        happened: &reason.long,
-        done,
-        ask,
+        heading: said.heading,
+        happened: said.happened,
+        done: &said.done,
+        ask: said.ask,
         facts: &facts,
         choices: &choices,
         links_note: &links_note,
@@ -175,6 +176,39 @@ pub fn render(
     })
 }
 
+/// What a mail says besides its facts.
+struct Said<'a> {
+    subject: &'a str,
+    heading: &'a str,
+    happened: &'a str,
+    done: Cow<'a, str>,
+    ask: &'a str,
+}
+
+/// "Was this you?", or, for those who cannot answer, that somebody was asked.
+fn asked<'a>(mail: &MailRecord, part: RecipientPart, has_links: bool, w: &'a Words) -> Said<'a> {
+    let locked = mail.locked.is_some();
+    let (heading, ask) = match (part, has_links) {
+        (RecipientPart::Owner, true) => (&w.mail.heading, &w.mail.ask),
+        (RecipientPart::CoOwner, true) => (&w.mail.heading_notice, &w.mail.co_owner),
+        _ => (&w.mail.heading_notice, &w.mail.notice),
+    };
+    let subject = match (part, locked) {
+        (RecipientPart::Owner, true) => &w.mail.subject_locked,
+        (RecipientPart::Owner, false) => &w.mail.subject_asked,
+        (_, true) => &w.mail.subject_notice,
+        (_, false) => &w.mail.subject_notice_asked,
+    };
+    let done = w.done(mail.locked.as_deref(), part == RecipientPart::Owner);
+    Said {
+        subject,
+        heading,
+        happened: &w.reason(&mail.reason).long,
+        done: done.into(),
+        ask,
+    }
+}
+
 fn facts<'a>(mail: &MailRecord, part: RecipientPart, w: &'a Words) -> Vec<Fact<'a>> {
     let mut facts = vec![Fact {
         name: &w.facts.what,
@@ -184,6 +218,12 @@ fn facts<'a>(mail: &MailRecord, part: RecipientPart, w: &'a Words) -> Vec<Fact<'
         facts.push(Fact {
             name: &w.facts.when,
             value: w.time(time),
+        });
+    }
+    if mail.template == MAIL_HELD {
+        facts.push(Fact {
+            name: &w.recovery.goes_through,
+            value: recovery::until(mail, w),
         });
     }
     if part == RecipientPart::Notice {

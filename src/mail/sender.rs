@@ -14,8 +14,10 @@ use super::plan::{Job, Outcome, Receipt, Ticket};
 use super::transport::{Courier, Ready, SendError};
 use crate::config::Site;
 use crate::engine::output::RecipientPart;
+use crate::engine::recovery::MAIL_HELD;
 use crate::event::Timestamp;
 use crate::link::{Link, LinkKeys};
+use crate::locale;
 use crate::publish::{PublishError, Publisher, Record, wall_clock};
 use crate::record::MailRecord;
 
@@ -147,8 +149,12 @@ impl Sender {
         if part == RecipientPart::Notice {
             return Ok(None);
         }
-        let valid_until =
-            now.plus_ms(i64::try_from(self.link_valid.as_millis()).unwrap_or(i64::MAX));
+        let stops = record.template == MAIL_HELD;
+        let until = record.until.as_deref().and_then(locale::parse_time);
+        // What can be stopped can be stopped until its end.
+        let valid_until = now
+            .plus_ms(i64::try_from(self.link_valid.as_millis()).unwrap_or(i64::MAX))
+            .max(until.unwrap_or_default());
         let token = self
             .links
             .mint(&Link {
@@ -161,8 +167,11 @@ impl Sender {
             .map_err(|error| error.to_string())?;
         let page = format!("{}/c/{token}", self.public_url);
         Ok(Some(Links {
-            me: (part == RecipientPart::Owner).then(|| format!("{page}?answer=me")),
-            not_me: format!("{page}?answer=not-me"),
+            me: (part == RecipientPart::Owner && !stops).then(|| format!("{page}?answer=me")),
+            not_me: match stops {
+                true => format!("{page}?answer=cancel-recovery"),
+                false => format!("{page}?answer=not-me"),
+            },
             valid_until,
         }))
     }

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use tracing::{debug, warn};
 
-use super::pages::{Choice, Notice, Opened, Pages, Plain, Settled};
+use super::pages::{Choice, Notice, Opened, Pages, Plain, RecoveryState, Settled};
 use super::{Shared, Web, accepted, language, page};
 use crate::engine::output::RecipientPart;
 use crate::event::wire::{CaseResponse, case_response};
@@ -62,7 +62,8 @@ pub(super) async fn me(
             .answer(&token, &link, None, "me", version, &[], pages)
             .await;
     };
-    if Settled::of(&case).is_some() {
+    // A recovery that its owner asked for needs no word of it.
+    if Settled::of(&case).is_some() || RecoveryState::of(&case).is_some() {
         web.count("me", "repeated");
         return see_status(&token, "me", case.version);
     }
@@ -100,12 +101,32 @@ pub(super) async fn me(
 
 /// "This wasn't me": never refused.
 pub(super) async fn not_me(
+    state: Shared,
+    path: Path<String>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Response {
+    deny(state, path, headers, fields, "not_me").await
+}
+
+/// "Stop this recovery": never refused either.
+pub(super) async fn cancel_recovery(
+    state: Shared,
+    path: Path<String>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Response {
+    deny(state, path, headers, fields, "cancel_recovery").await
+}
+
+async fn deny(
     State(web): Shared,
     Path(token): Path<String>,
     headers: HeaderMap,
     fields: Fields,
+    answer: &str,
 ) -> Response {
-    let link = match web.open(&token, "not_me", &headers) {
+    let link = match web.open(&token, answer, &headers) {
         Ok(link) => link,
         Err(response) => return *response,
     };
@@ -113,7 +134,13 @@ pub(super) async fn not_me(
     let words = case
         .as_deref()
         .map_or_else(|| accepted(&headers), |case| language(case, &headers));
-    // A form that cannot be read does not make the answer less clear.
+    // A form that cannot be read does not make the answer less clear, nor does a page that
+    // did not know yet what it was about.
+    let answer = match case.as_deref().map(RecoveryState::of) {
+        Some(Some(_)) => "cancel_recovery",
+        Some(None) => "not_me",
+        None => answer,
+    };
     let shown = fields
         .ok()
         .and_then(|Form(fields)| shown_version(&fields))
@@ -126,7 +153,7 @@ pub(super) async fn not_me(
         &token,
         &link,
         case.as_deref(),
-        "not_me",
+        answer,
         version,
         &[],
         web.pages(words),

@@ -10,12 +10,13 @@ use serde::Deserialize;
 use tracing::warn;
 
 use super::answers::Answer;
-use super::pages::{Plain, Settled};
+use super::pages::{Plain, RecoveryState, Settled};
 use super::{Shared, accepted, page};
 use crate::engine::output::RecipientPart;
 use crate::link::Link;
 use crate::locale::clean;
 use crate::publish::wall_clock;
+use crate::record::CaseRecord;
 
 /// How long it takes, whether the case exists or not.
 const HELP_TAKES: Duration = Duration::from_millis(400);
@@ -62,8 +63,11 @@ pub(super) async fn help_asked(
     };
     let case = clean::case_reference(&form.case).and_then(|id| web.parts.cases.get(&id));
     let ask = async {
-        let Some(case) = case.filter(|case| Settled::of(case).is_none_or(Settled::is_locked))
-        else {
+        let waits = |case: &CaseRecord| match RecoveryState::of(case) {
+            Some(recovery) => recovery.is_open(),
+            None => Settled::of(case).is_none_or(Settled::is_locked),
+        };
+        let Some(case) = case.filter(|case| waits(case)) else {
             return;
         };
         let link = Link {

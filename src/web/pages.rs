@@ -3,8 +3,11 @@
 //! Pure: the same case, link and settings give the same page. Which page is shown when is
 //! the handlers' business.
 
+mod recovery;
 mod story;
 mod view;
+
+pub use recovery::RecoveryState;
 
 use askama::Template;
 
@@ -140,6 +143,7 @@ impl<'a> Pages<'a> {
             (false, false, _) => &p.lead_co_owner_asked,
         };
         let chosen = if owner { chosen } else { Some(Choice::NotMe) };
+        let scope = locked.then_some(case.scope.as_str());
         let places = self.place_boxes(case);
         let me = owner.then(|| MeForm {
             text: match (locked, places.is_empty()) {
@@ -165,7 +169,7 @@ impl<'a> Pages<'a> {
                 Notice::NoPlace => &p.notice_places,
             }),
             lead,
-            story: Some(self.story(case, locked, owner)),
+            story: Some(self.story(case, self.w.done(scope, owner))),
             again: opened.path(""),
             co_owner: !owner,
             me,

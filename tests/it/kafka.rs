@@ -1,5 +1,7 @@
 //! The service on a real broker: nothing lost and nothing twice, whatever happens to it.
 
+mod recovery;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

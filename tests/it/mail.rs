@@ -1,5 +1,7 @@
 //! What owners get by mail.
 
+pub mod recovery;
+
 use doorward::engine::output::RecipientPart;
 use doorward::event::Timestamp;
 use doorward::mail::content::{Content, Links, render};

@@ -1,6 +1,7 @@
 //! How mails get from the outbox to a server, whatever the server does.
 
 mod crashes;
+mod recovery;
 mod servers;
 
 use std::collections::BTreeMap;

@@ -17,8 +17,8 @@ use doorward::record::Provenance;
 use doorward::rules::RuleSet;
 use doorward::shard::control::{Pulse, Stop};
 use doorward::shard::{Parts, Shard, ShardError};
-use doorward::sim::clock::SimClock;
-use doorward::sim::{Fault, SimBroker, SimLog};
+use doorward::sim::scripted_clock::SimClock;
+use doorward::sim::scripted::{Fault, SimBroker, SimLog};
 use serde_json::json;
 
 const START: Timestamp = Timestamp(1_795_327_200_000);
@@ -101,7 +101,7 @@ impl World {
             let process = self.process.as_mut().expect("a process");
             match process.turn() {
                 Ok(()) => {}
-                Err(ShardError::Log(LogError::Fatal(why))) if why == doorward::sim::CRASHED => {
+                Err(ShardError::Log(LogError::Fatal(why))) if why == doorward::sim::scripted::CRASHED => {
                     self.start();
                 }
                 Err(error) => panic!("the shard ended: {error}"),
@@ -307,4 +307,69 @@ fn a_log_that_was_away_for_a_while_costs_time_and_nothing_else() {
         "{:?}",
         world.readiness.reasons()
     );
+}
+
+/// Commands so far, in order.
+fn commands(world: &World) -> Vec<String> {
+    let records = world.broker.output(OutputTopic::Commands);
+    let command = |payload: &[u8]| {
+        let json: serde_json::Value = serde_json::from_slice(payload).expect("JSON");
+        json["command"].as_str().expect("a command").to_owned()
+    };
+    records
+        .iter()
+        .filter_map(|record| record.payload.as_deref().map(command))
+        .collect()
+}
+
+#[test]
+fn a_recovery_that_was_held_before_a_restart_is_released_after_it_and_once() {
+    for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::Unclear] {
+        let mut world = World::new(2);
+        world.start();
+        world.event(
+            1,
+            "ada",
+            json!({"type": "recovery", "outcome": "requested"}),
+        );
+        world.turns(20);
+        assert_eq!(commands(&world), ["hold_recovery"]);
+        // The machine's clock says so, and the log does not yet: nothing happens.
+        world.clock.advance(Duration::from_secs(86_000));
+        world.turns(20);
+        assert_eq!(commands(&world), ["hold_recovery"]);
+        world.broker.set_now(START.plus_ms(86_500_000));
+        world.clock.advance(Duration::from_secs(500));
+        world.broker.script([Some(fault), Some(fault)]);
+        world.start();
+        world.turns(1_500);
+        assert_eq!(
+            commands(&world),
+            ["hold_recovery", "release_recovery"],
+            "{fault:?}"
+        );
+    }
+}
+
+#[test]
+fn a_stop_that_lay_in_the_log_during_an_outage_wins_over_the_timer() {
+    let mut world = World::new(1);
+    world.start();
+    world.event(
+        0,
+        "ada",
+        json!({"type": "recovery", "outcome": "requested"}),
+    );
+    world.turns(20);
+    let cases = world.broker.output(OutputTopic::Cases);
+    let case = String::from_utf8(cases[0].key.clone()).expect("a case's id");
+    // Two days without anybody; the owner's answer waits in the log.
+    world.broker.set_now(START.plus_ms(2 * 86_400_000));
+    world.clock.advance(Duration::from_secs(2 * 86_400));
+    let stop = json!({"type": "case_response", "case": case, "case_version": 1,
+                      "answer": "cancel_recovery", "by": "owner"});
+    world.event(0, "ada", stop);
+    world.start();
+    world.turns(1_500);
+    assert_eq!(commands(&world), ["hold_recovery", "cancel_recovery"]);
 }

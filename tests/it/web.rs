@@ -1,5 +1,7 @@
 //! The owner's pages, over HTTP, on the embedded broker.
 
+mod recovery;
+
 use std::time::Duration;
 
 use doorward::config::Kafka;

@@ -1,22 +1,29 @@
 //! What happened, as a page tells it: known words, times, and addresses that parse.
 
-use super::Pages;
 use super::view::{Fact, PlaceBox, Row, Story};
+use super::{Pages, RecoveryState};
 use crate::locale::{self, device, fill};
 use crate::record::{CaseRecord, EvidenceRecord};
 
 impl<'a> Pages<'a> {
-    pub(super) fn story(&self, case: &CaseRecord, locked: bool, owner: bool) -> Story<'a> {
+    /// `done` is what was done about it.
+    pub(super) fn story(&self, case: &CaseRecord, done: &str) -> Story<'a> {
         let w = self.w;
         let reason = w.reason(&case.reason);
         let mut facts = Vec::new();
-        let newest = case
+        let mut times: Vec<_> = case
             .evidence
             .iter()
             .filter_map(|e| locale::parse_time(&e.time))
-            .max()
-            .or_else(|| locale::parse_time(&case.opened));
-        if let Some(time) = newest {
+            .collect();
+        times.sort_unstable();
+        // Of a recovery the first request counts, of everything else what is newest.
+        let told = match RecoveryState::of(case) {
+            Some(_) => times.first(),
+            None => times.last(),
+        };
+        let when = told.copied().or_else(|| locale::parse_time(&case.opened));
+        if let Some(time) = when {
             facts.push(Fact {
                 name: &w.facts.when,
                 value: w.time(time),
@@ -50,9 +57,7 @@ impl<'a> Pages<'a> {
         }
         facts.push(Fact {
             name: &w.facts.done,
-            value: w
-                .done(locked.then_some(case.scope.as_str()), owner)
-                .to_owned(),
+            value: done.to_owned(),
         });
         let evidence: Vec<Row> = case.evidence.iter().map(|e| self.row(e)).collect();
         Story {

@@ -51,6 +51,14 @@ pub(super) struct Story<'a> {
     pub(super) evidence: Vec<Row>,
 }
 
+impl<'a> Story<'a> {
+    /// What was done stands last.
+    pub(super) fn add_fact_before_last(&mut self, name: &'a str, value: String) {
+        let at = self.facts.len().saturating_sub(1);
+        self.facts.insert(at, Fact { name, value });
+    }
+}
+
 pub(super) struct PlaceBox {
     pub(super) value: String,
     pub(super) name: String,
@@ -98,6 +106,17 @@ pub(super) struct MessagePage<'a> {
     pub(super) next: Option<Next<'a>>,
     pub(super) not_me: Option<NotMeForm<'a>>,
     pub(super) chosen: Option<Choice>,
+    pub(super) version: u32,
+}
+
+#[derive(Template)]
+#[template(path = "page/recovery.html")]
+pub(super) struct RecoveryPage<'a> {
+    pub(super) frame: Frame<'a>,
+    pub(super) lead: &'a str,
+    pub(super) story: Option<Story<'a>>,
+    pub(super) again: String,
+    pub(super) action: String,
     pub(super) version: u32,
 }
 
