@@ -232,6 +232,10 @@ impl Mailer {
             let ms = if world.draw(4) == 0 { 4_000 } else { 50 };
             let at = world.now() + world.draw(ms);
             self.flights.push(Flight { at, stage });
+            // Between what is prepared and what is sent, much can happen.
+            if !world.live(self.process) {
+                return;
+            }
         }
     }
 

@@ -102,9 +102,9 @@ pub enum Mishap {
     Twin { host: usize },
     /// The machine's time of day is set wrong.
     Clock { host: usize, ms: i64 },
-    /// A mailer dies at its `calls`-th receipt from here on.
+    /// A mailer dies, or stands still, at its `calls`-th mail or receipt from here on.
     KillMailer { mailer: usize, calls: u32 },
-    FreezeMailer { mailer: usize, ms: u64 },
+    FreezeMailer { mailer: usize, calls: u32, ms: u64 },
     /// How the mail server answers the next attempts.
     Smtp { attempts: u8, answer: Smtp },
 }
@@ -194,14 +194,14 @@ impl Tale {
         self.faults.push(Fault { at, what: before });
         let calls = rng.u32(0..6);
         let back_ms = rng.u64(100..15_000);
-        let mover = match rng.u8(0..5) {
+        let mover = match rng.u8(0..6) {
             0 => Mishap::Kill {
                 host,
                 calls,
                 back_ms,
             },
-            1 => Mishap::Stop { host, back_ms },
-            2 | 3 => Mishap::Freeze {
+            1 | 2 => Mishap::Stop { host, back_ms },
+            3 => Mishap::Freeze {
                 host,
                 calls,
                 ms: rng.u64(11_000..30_000),
@@ -215,6 +215,29 @@ impl Tale {
             at: after,
             what: mover,
         });
+        // Something that must be known after the move as it was before.
+        let account = rng.u8(0..ACCOUNTS);
+        let mut at = at;
+        for _ in 0..rng.u8(2..7) {
+            at += rng.u64(50..1_500);
+            let (id, late_ms) = (self.next_id(), 0);
+            let kind = Kind::WrongCode;
+            let what = What::Event {
+                id,
+                account,
+                kind,
+                late_ms,
+            };
+            self.traffic.push(Moment { at, what });
+        }
+    }
+
+    fn next_id(&self) -> u32 {
+        let ids = self.traffic.iter().filter_map(|moment| match moment.what {
+            What::Event { id, .. } => Some(id),
+            _ => None,
+        });
+        ids.max().unwrap_or(0) + 1
     }
 
     fn draw_traffic(&mut self, rng: &mut fastrand::Rng) {
@@ -307,7 +330,7 @@ impl Tale {
 fn mishap(hosts: usize, rng: &mut fastrand::Rng) -> Mishap {
     let host = rng.usize(0..hosts);
     let calls = rng.u32(0..12);
-    match rng.u8(0..28) {
+    match rng.u8(0..29) {
         0..=3 => Mishap::Kill {
             host,
             calls,
@@ -368,8 +391,9 @@ fn mishap(hosts: usize, rng: &mut fastrand::Rng) -> Mishap {
             mailer: rng.usize(0..2),
             calls: rng.u32(0..3),
         },
-        25 | 26 => Mishap::FreezeMailer {
+        25..=27 => Mishap::FreezeMailer {
             mailer: rng.usize(0..2),
+            calls: rng.u32(0..3),
             ms: rng.u64(1_000..30_000),
         },
         _ => Mishap::Smtp {
