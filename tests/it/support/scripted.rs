@@ -5,8 +5,7 @@
 //! the group's offsets. [`SimLog`] is one shard's view of it. A transaction appears whole
 //! or not at all, and a script of [`Fault`]s says which commits go wrong and how.
 
-pub mod clock;
-
+#[path = "scripted/clock.rs"]
 pub mod clock;
 
 use std::cell::RefCell;
