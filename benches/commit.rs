@@ -13,6 +13,7 @@
     reason = "a benchmark fails by panicking"
 )]
 
+mod figures;
 mod rig;
 #[path = "../tests/it/support.rs"]
 mod support;
@@ -22,14 +23,14 @@ use std::time::{Duration, Instant};
 
 use doorward::log::{Log, OutputRecord, OutputTopic, Transaction};
 use doorward::metrics::Metrics;
-use rig::{Latencies, figure};
+use figures::{Latencies, figure};
 use support::kafka::{self, Cluster};
 
 const WARM: Duration = Duration::from_secs(3);
 const MEASURED: Duration = Duration::from_secs(8);
 
 fn main() {
-    if rig::is_trial() {
+    if figures::is_trial() {
         return;
     }
     let Some(one) = rig::broker() else { return };

@@ -13,6 +13,7 @@
     reason = "a benchmark fails by panicking"
 )]
 
+mod figures;
 mod rig;
 #[path = "../tests/it/support.rs"]
 mod support;
@@ -26,9 +27,10 @@ use doorward::kafka::raw::{Buffer, Item, Queue};
 use doorward::log::KafkaLog;
 use doorward::metrics::Metrics;
 use doorward::shard::control::Stop;
+use figures::{cpu_time, figure};
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use rig::{STALLED, cpu_time, figure};
+use rig::STALLED;
 use support::kafka::Cluster;
 
 const PARTITIONS: i32 = 4;
@@ -64,7 +66,7 @@ impl Measured {
 }
 
 fn main() {
-    if rig::is_trial() {
+    if figures::is_trial() {
         return;
     }
     let Some(cluster) = rig::broker() else { return };

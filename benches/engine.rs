@@ -3,22 +3,24 @@
 //!
 //! `cargo bench --bench engine`
 
-#![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a benchmark fails by panicking"
+)]
 
+mod figures;
 mod traffic;
 
 use std::borrow::Cow;
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput};
-use doorward::document::Diagnostics;
 use doorward::engine::output::Outputs;
 use doorward::engine::{Engine, Partition, Settings};
 use doorward::event::decode::{Decoder, Dropped};
 use doorward::event::{Source, Timestamp};
-use doorward::rules::RuleSet;
 use serde::Deserialize;
 
 /// The fields of an event as a plain program would declare them: the parse that everything
@@ -53,26 +55,6 @@ struct Plain<'a> {
 const EVENTS: usize = 20_000;
 const ACCOUNTS: usize = 5_000;
 
-fn engine() -> Engine {
-    let loaded = doorward::facts::load(&Default::default(), None).unwrap();
-    let mut found = Diagnostics::default();
-    let files = doorward::facts::Folder(None).rule_files(&mut found);
-    let rules = RuleSet::load(&files, &loaded.facts.lists, &mut found).unwrap();
-    Engine::new(
-        Arc::new(rules),
-        Arc::new(loaded.facts),
-        Settings {
-            max_lateness_ms: 300_000,
-            act_within_ms: 86_400_000,
-            link_valid_ms: 86_400_000,
-            partitions: 1,
-            max_forgettable_bytes: Settings::MAX_FORGETTABLE_BYTES,
-            state_key: [7; 16],
-            answer_keys: None,
-        },
-    )
-}
-
 fn handle_all(engine: &Engine, decoder: &Decoder, partition: &mut Partition, lines: &[Vec<u8>]) {
     let mut out = Outputs::default();
     let mut dropped = Dropped::new();
@@ -95,7 +77,7 @@ fn main() {
         "{EVENTS} events of {ACCOUNTS} accounts, {} bytes each on average",
         bytes / EVENTS
     );
-    let engine = engine();
+    let (engine, _) = figures::engine(1, Settings::MAX_FORGETTABLE_BYTES);
     let decoder = engine.rules().decoder();
     // Every account is known, as in a service that has run for a while.
     let mut partition = Partition::default();
@@ -142,11 +124,10 @@ fn main() {
             ),
         ];
         for (what, ns, aim) in lines {
-            // In the form of `rig::figure`, without its broker.
-            println!(
-                "= {what:58} {:>16}   {:.2} times the parse{aim}",
-                format!("{ns:.0} ns"),
-                ns / parse
+            figures::figure(
+                what,
+                &format!("{ns:.0} ns"),
+                &format!("{:.2} times the parse{aim}", ns / parse),
             );
         }
     }

@@ -13,6 +13,7 @@
     reason = "a benchmark fails by panicking"
 )]
 
+mod figures;
 mod rig;
 #[path = "../tests/it/support.rs"]
 mod support;
@@ -27,13 +28,13 @@ use doorward::config::Topics;
 use doorward::log::KafkaLog;
 use doorward::metrics::Metrics;
 use doorward::shard::control::Stop;
+use figures::{Latencies, figure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
-use rig::{Latencies, figure};
 use support::kafka::Cluster;
 
 const PARTITIONS: i32 = 4;
@@ -44,7 +45,7 @@ const LOCKS_PER_SECOND: f64 = 50.0;
 const FULL: Duration = Duration::from_secs(5);
 
 fn main() {
-    if rig::is_trial() {
+    if figures::is_trial() {
         return;
     }
     let Some(cluster) = rig::broker() else { return };

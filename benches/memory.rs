@@ -15,9 +15,7 @@
     reason = "an allocator that counts is the only way to see every byte"
 )]
 
-mod rig;
-#[path = "../tests/it/support.rs"]
-mod support;
+mod figures;
 mod traffic;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -29,7 +27,7 @@ use doorward::engine::output::Outputs;
 use doorward::engine::{Engine, Partition, Settings};
 use doorward::event::decode::{Decoder, Dropped};
 use doorward::event::{Source, Timestamp};
-use rig::figure;
+use figures::figure;
 use traffic::START_MS;
 
 struct Counting;
@@ -68,7 +66,7 @@ const NORWAY: &str = "81.167.144.58";
 const BRAZIL: &str = "200.160.2.3";
 
 fn main() -> ExitCode {
-    if rig::is_trial() {
+    if figures::is_trial() {
         return ExitCode::SUCCESS;
     }
     let floods = std::env::var("DOORWARD_BENCH_FLOOD")
@@ -122,7 +120,7 @@ struct Told {
 
 impl Default for Told {
     fn default() -> Told {
-        let (engine, _) = rig::engine(1, Settings::MAX_FORGETTABLE_BYTES);
+        let (engine, _) = figures::engine(1, Settings::MAX_FORGETTABLE_BYTES);
         let empty = held();
         Told {
             decoder: engine.rules().decoder(),
@@ -207,7 +205,7 @@ fn resting(over: &mut Vec<String>) {
 
 /// Bytes of an account on average, and at the map's worst load.
 fn rest(what: &str, line: &dyn Fn(usize) -> String) -> (f64, f64) {
-    let (engine, _) = rig::engine(1, usize::MAX);
+    let (engine, _) = figures::engine(1, usize::MAX);
     let mut told = Told {
         decoder: engine.rules().decoder(),
         engine,

@@ -14,6 +14,7 @@
     reason = "a benchmark fails by panicking"
 )]
 
+mod figures;
 mod rig;
 #[path = "../tests/it/support.rs"]
 mod support;
@@ -29,20 +30,20 @@ use doorward::event::{Source, Timestamp};
 use doorward::log::KafkaLog;
 use doorward::metrics::Metrics;
 use doorward::shard::control::Stop;
+use figures::figure;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
-use rig::figure;
 use support::kafka::Cluster;
 
 const PARTITIONS: i32 = 4;
 const START_MS: i64 = 1_795_327_200_000;
 
 fn main() {
-    if rig::is_trial() {
+    if figures::is_trial() {
         return;
     }
     let Some(cluster) = rig::broker() else { return };
@@ -75,7 +76,7 @@ fn main() {
 
 /// Writes the state of `accounts` as the engine encodes it, and returns its bytes.
 fn fill(cluster: &Cluster, topics: &Topics, accounts: usize) -> usize {
-    let (engine, _) = rig::engine(PARTITIONS as u32, Settings::MAX_FORGETTABLE_BYTES);
+    let (engine, _) = figures::engine(PARTITIONS as u32, Settings::MAX_FORGETTABLE_BYTES);
     let producer: ThreadedProducer<DefaultProducerContext> = cluster
         .client()
         .set("linger.ms", "20")

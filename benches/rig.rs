@@ -1,7 +1,4 @@
-//! What benchmarks share: topics and a shard on a real broker, figures in one form.
-//!
-//! A line that begins with `= ` is a figure; `make bench` prints them all once more at the
-//! end.
+//! What benchmarks on a real broker share: topics, a shard, a member of its group.
 
 #![allow(
     dead_code,
@@ -14,33 +11,20 @@ use std::time::{Duration, Instant};
 
 use doorward::admin::Readiness;
 use doorward::clock::SystemClock;
-use doorward::config::{GeoIp, Kafka, Topics};
-use doorward::document::Diagnostics;
-use doorward::engine::{Engine, Settings};
-use doorward::facts::{self, Folder};
+use doorward::config::{Kafka, Topics};
+use doorward::engine::Settings;
 use doorward::log::{
     EachState, InputRecord, KafkaLog, Log, LogError, Restored, Restoring, Transaction, Wakeup,
 };
 use doorward::metrics::Metrics;
-use doorward::record::Provenance;
-use doorward::rules::RuleSet;
 use doorward::shard::control::{Pulse, Stop};
 use doorward::shard::{Parts, Shard};
 
+use super::figures::engine;
 use super::support::kafka::{self, Cluster};
 
 /// A broker that says nothing for so long has failed.
 pub const STALLED: Duration = Duration::from_secs(60);
-
-/// Prints one figure: a value, and what it is beside something else on this machine.
-pub fn figure(what: &str, value: &str, beside: &str) {
-    println!("= {what:58} {value:>16}   {beside}");
-}
-
-/// Whether this is cargo's trial of what a benchmark would do; a benchmark does nothing then.
-pub fn is_trial() -> bool {
-    std::env::args().any(|arg| arg == "--test")
-}
 
 /// A broker, or a printed line about how to come by one.
 pub fn broker() -> Option<&'static Cluster> {
@@ -89,26 +73,6 @@ pub fn kafka_settings(cluster: &Cluster, transactions: bool) -> Kafka {
         transaction_timeout: Duration::from_secs(5),
         transactions,
     }
-}
-
-/// The shipped rules, with the built-in database; and what its outputs say of them.
-pub fn engine(partitions: u32, max_forgettable_bytes: usize) -> (Engine, Provenance) {
-    let loaded = facts::load(&GeoIp::default(), None).expect("the built-in facts");
-    let mut found = Diagnostics::default();
-    let files = Folder(None).rule_files(&mut found);
-    let rules = RuleSet::load(&files, &loaded.facts.lists, &mut found).expect("the shipped rules");
-    let provenance = loaded.provenance("auth.events", rules.hash());
-    let settings = Settings {
-        max_lateness_ms: 300_000,
-        act_within_ms: 86_400_000,
-        link_valid_ms: 86_400_000,
-        partitions,
-        max_forgettable_bytes,
-        state_key: [7; 16],
-        answer_keys: None,
-    };
-    let engine = Engine::new(Arc::new(rules), Arc::new(loaded.facts), settings);
-    (engine, provenance)
 }
 
 /// A shard as `doorward run` starts it.
@@ -216,48 +180,4 @@ pub fn joined(kafka: &Kafka, topics: &Topics, metrics: &Arc<Metrics>) -> KafkaLo
             Err(error) => panic!("{error}"),
         }
     }
-}
-
-/// Latencies of one run.
-#[derive(Default)]
-pub struct Latencies(Vec<Duration>);
-
-impl Latencies {
-    pub fn push(&mut self, one: Duration) {
-        self.0.push(one);
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// In milliseconds; `share` is 0.5 for the median.
-    pub fn at(&self, share: f64) -> f64 {
-        let mut sorted = self.0.clone();
-        sorted.sort_unstable();
-        let at = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
-        sorted
-            .get(at)
-            .map_or(f64::NAN, |one| one.as_secs_f64() * 1e3)
-    }
-
-    /// `p50 / p99 ms`.
-    pub fn text(&self) -> String {
-        format!("{:.1} / {:.1} ms", self.at(0.5), self.at(0.99))
-    }
-}
-
-/// User and system time of this process, all its threads together.
-#[allow(unsafe_code, reason = "libc has the only call that tells it exactly")]
-pub fn cpu_time() -> Duration {
-    let time = |t: libc::timeval| {
-        Duration::from_secs(t.tv_sec.unsigned_abs()) + Duration::from_micros(t.tv_usec as u64)
-    };
-    // SAFETY: zeroes are a valid rusage, and the call fills it.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        assert_eq!(libc::getrusage(libc::RUSAGE_SELF, &raw mut usage), 0);
-        usage
-    };
-    time(usage.ru_utime) + time(usage.ru_stime)
 }

@@ -17,6 +17,10 @@ use crate::log::client::{Client, Producer, TxnError};
 use crate::log::{LogError, Transaction};
 use crate::metrics::Metrics;
 
+/// Outside of the group for so long, a shard waits for something that will not come: while it
+/// tries to commit it answers no rebalance, and a member that owes an answer cannot join
+/// again. Shorter than the watchdog's patience, so that this says what hangs.
+const OUTSIDE_FOR: Duration = Duration::from_secs(40);
 /// Pause before a call is repeated that may be.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
@@ -29,6 +33,8 @@ pub struct Deliver<P> {
     producer: Option<P>,
     /// Whether the last transaction may have been committed without our knowing.
     unclear: bool,
+    /// Since when a batch waits for this member to be one again.
+    outside_since: Option<Duration>,
 }
 
 /// How an attempt failed.
@@ -56,6 +62,7 @@ impl<P: Producer> Deliver<P> {
             metrics,
             producer: None,
             unclear: false,
+            outside_since: None,
         }
     }
 
@@ -97,9 +104,11 @@ impl<P: Producer> Deliver<P> {
             .filter(|lost| transaction.offsets.iter().any(|(p, _)| p == lost))
             .collect();
         if !lost.is_empty() {
+            self.outside_since = None;
             return Err(LogError::Lost(lost));
         }
         let began = ingest.client().clock().monotonic();
+        self.check_membership(began, ingest)?;
         let outcome = if self.transactions {
             self.attempt(transaction, ingest)
         } else {
@@ -108,6 +117,28 @@ impl<P: Producer> Deliver<P> {
         let took = ingest.client().clock().monotonic().saturating_sub(began);
         self.metrics.transaction_seconds.observe(took.as_secs_f64());
         self.conclude(outcome, took, ingest)
+    }
+
+    /// An error where there is no membership to commit with, and will be none.
+    fn check_membership<C>(&mut self, now: Duration, ingest: &mut Ingest<C>) -> Result<(), LogError>
+    where
+        C: Client,
+    {
+        if !self.transactions || ingest.membership().is_some() {
+            self.outside_since = None;
+            return Ok(());
+        }
+        let since = *self.outside_since.get_or_insert(now);
+        if now.saturating_sub(since) > OUTSIDE_FOR {
+            return Err(LogError::Stalled(format!(
+                "a batch waits to be committed, and for {} s this shard has been no member of \
+                 the consumer group",
+                OUTSIDE_FOR.as_secs()
+            )));
+        }
+        Err(LogError::Unavailable(
+            "not a member of the consumer group at the moment".into(),
+        ))
     }
 
     /// Lets go of a producer whose last transaction may still be ended by a request that is on
@@ -174,11 +205,6 @@ impl<P: Producer> Deliver<P> {
         let Some(producer) = &self.producer else {
             return Err(Failure::Unclear("there is no producer".into()));
         };
-        if ingest.membership().is_none() {
-            return Err(Failure::Aborted(LogError::Unavailable(
-                "not a member of the consumer group at the moment".into(),
-            )));
-        }
         let within = self.transaction_timeout;
         producer.begin().map_err(|error| judge(&error))?;
         producer

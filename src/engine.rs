@@ -42,6 +42,7 @@ pub use codec::StateError;
 pub use partition::{DueTimer, Partition};
 
 use account::Account;
+use codec::Residents;
 use detect::{Place, account_key, ip_key};
 use output::{CaseId, Outputs};
 use work::Work;
@@ -277,6 +278,7 @@ impl Engine {
                 settings: &self.settings,
                 rule,
                 resident: self.rules.resident() == Some(candidate.rule),
+                resident_run: self.rules.resident_run() == Some(candidate.rule),
                 group,
                 anonymized: self.rules.anonymizers().is_some_and(|list| {
                     event
@@ -312,8 +314,15 @@ impl Engine {
 
     /// Bytes of the durable record of `key`; `None` is a tombstone.
     pub fn encode_state(&self, partition: &Partition, key: StateKey) -> Option<Vec<u8>> {
-        let resident = self.rules.resident().map(|at| self.rules.rules()[at].key);
-        codec::encode_account(partition.get(key)?, resident)
+        codec::encode_account(partition.get(key)?, self.residents())
+    }
+
+    fn residents(&self) -> Residents {
+        let key = |at: usize| self.rules.rules()[at].key;
+        Residents {
+            seen: self.rules.resident().map(key),
+            run: self.rules.resident_run().map(key),
+        }
     }
 
     /// Takes one record of `doorward.state` back into memory; `None` is a tombstone.
@@ -335,8 +344,7 @@ impl Engine {
                 partition.remove(key);
             }
             Some(bytes) => {
-                let resident = self.rules.resident().map(|at| self.rules.rules()[at].key);
-                match codec::decode_account(key, bytes, resident) {
+                match codec::decode_account(key, bytes, self.residents()) {
                     Ok(account) => partition.insert(account),
                     Err(error) => {
                         // What an earlier record said is wrong by now.

@@ -283,9 +283,14 @@ impl Client for KafkaClient {
 
     fn state_bounds(&self, partition: i32, within: Duration) -> Result<(i64, i64), LogError> {
         let topic = &self.topics.state;
-        self.inquiry
-            .fetch_watermarks(topic, partition, within)
-            .map_err(|error| request_failed(&format!("the end of {topic} [{partition}]"), &error))
+        let bounds = self.inquiry.fetch_watermarks(topic, partition, within);
+        if bounds.is_err() {
+            // What a broker said that had just come back is remembered, for 15 minutes, also
+            // where it did not know all partitions yet; asking anew replaces it.
+            let renewed = self.inquiry.fetch_metadata(Some(topic), within);
+            tracing::debug!(failed = renewed.is_err(), "asked anew about {topic}");
+        }
+        bounds.map_err(|error| request_failed(&format!("the end of {topic} [{partition}]"), &error))
     }
 
     fn read_state(&self, partition: i32) -> Result<StateReader, LogError> {

@@ -76,8 +76,10 @@ impl Metrics {
             "sent",
             "failed",
             "retried",
+            "unclear",
             "capped",
             "delayed",
+            "set_aside",
             "no_address",
         ] {
             self.mail_total.with_label_values(&[result]);
@@ -150,11 +152,12 @@ metrics! {
     list_entries: IntGaugeVec ["list"];
     /// When a list was loaded, in seconds since 1970.
     list_loaded_timestamp_seconds: IntGaugeVec ["list"];
-    /// Mails, by what became of them.
+    /// What became of mails and attempts: sent, failed (given up), retried, unclear (the server
+    /// may have it), delayed (the address has had its share), set_aside (no room in memory).
     mail_total: IntCounterVec ["result"];
     /// From the decision to the mail server's acceptance.
     mail_delay_seconds: Histogram [] MAIL;
-    /// Mails waiting to be sent or sent again.
+    /// Mails that are not done: waiting, being sent, or set aside in the log.
     mail_pending: IntGauge [];
     /// Uses of the links in mails, by answer and result.
     links_total: IntCounterVec ["answer", "result"];

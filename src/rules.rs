@@ -200,6 +200,8 @@ pub struct RuleSet {
     extra_fields: Vec<Box<str>>,
     /// The rule whose known countries are kept in the account's own 40 bytes.
     resident: Option<usize>,
+    /// The rule of runs whose last end is kept there.
+    resident_run: Option<usize>,
     anonymizers: Option<ListId>,
     missing_lists: Vec<(Arc<str>, String)>,
 }
@@ -256,6 +258,11 @@ impl RuleSet {
                             if n <= 255
                     )
             }),
+            resident_run: rules.iter().position(|rule| {
+                rule.by == By::Account
+                    && rule.is_on()
+                    && matches!(rule.detect, Detect::Streak { .. })
+            }),
             anonymizers: lists.id("anonymizers"),
             missing_lists: reader.missing_lists,
             extra_fields: reader.extra_fields,
@@ -280,6 +287,11 @@ impl RuleSet {
     /// Index of the rule whose known countries are kept inline.
     pub fn resident(&self) -> Option<usize> {
         self.resident
+    }
+
+    /// Index of the rule of runs whose last end is kept inline.
+    pub fn resident_run(&self) -> Option<usize> {
+        self.resident_run
     }
 
     /// The list whose addresses are judged and never taught (docs/rules.md 8).

@@ -29,8 +29,9 @@ pub struct Account {
     pub key: StateKey,
     /// Known values of the rule set's resident rule, unless that rule has a [`Seen`].
     pub inline: [Inline; 2],
-    /// Broker time of the last change, in minutes since 1970.
-    pub touched_min: u32,
+    /// Event time of the last end of a run of the rule set's resident rule of runs, while
+    /// nothing else is held of that rule: milliseconds since 1970, zero for none.
+    run_end: [u8; 6],
     /// Events that the resident rule learned from, unless it has a [`Seen`].
     pub learned: u8,
     /// The record of an address, which no rule may lock: nothing in it is an owner's.
@@ -130,6 +131,19 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The end of a run of which only the time is known.
+    pub fn end_of_run(time: Timestamp) -> Entry {
+        Entry {
+            time,
+            id: Box::default(),
+            value: 0,
+            is_break: true,
+            ip: None,
+            country: None,
+            session: None,
+        }
+    }
+
     pub fn evidence(&self) -> Evidence {
         Evidence {
             id: self.id.clone(),
@@ -201,11 +215,41 @@ impl Account {
         Account {
             key,
             inline: [Inline::default(); 2],
-            touched_min: 0,
+            run_end: [0; 6],
             learned: 0,
             by_ip: false,
             rest: None,
         }
+    }
+
+    /// The end of a run that stands in the account's own bytes.
+    pub fn run_end(&self) -> Option<Timestamp> {
+        let mut bytes = [0; 8];
+        bytes[..6].copy_from_slice(&self.run_end);
+        match i64::from_le_bytes(bytes) {
+            0 => None,
+            ms => Some(Timestamp(ms)),
+        }
+    }
+
+    /// Takes it out.
+    pub fn take_run_end(&mut self) -> Option<Timestamp> {
+        let at = self.run_end();
+        self.run_end = [0; 6];
+        at
+    }
+
+    /// Puts it there. False where it cannot stand there: the account is one that may be
+    /// dropped, and must be found for that, or the time has no six bytes.
+    pub fn put_run_end(&mut self, at: Timestamp) -> bool {
+        let [bytes @ .., 0, 0] = at.0.to_le_bytes() else {
+            return false;
+        };
+        let fits = at.0 != 0 && self.has_learned();
+        if fits {
+            self.run_end = bytes;
+        }
+        fits
     }
 
     pub fn cut(&self) -> Timestamp {
@@ -250,6 +294,14 @@ impl Account {
                 });
                 rest.rules.last_mut()
             }
+        }
+    }
+
+    /// Drops what one rule, kept by account, holds.
+    pub fn drop_rule(&mut self, key: RuleKey) {
+        if let Some(rest) = self.rest.as_mut() {
+            rest.rules
+                .retain(|state| state.key != key || state.group.is_some());
         }
     }
 

@@ -11,11 +11,15 @@ use crate::event::{Country, Timestamp};
 use crate::rules::RuleKey;
 
 use super::StateKey;
-use super::account::{Account, Rest, Seen};
+use super::account::{Account, Entry, Rest, Seen};
 use super::output::{CaseState, Evidence, Scope};
+use super::window;
 
 /// The version that this program writes.
 const VERSION: u8 = 1;
+
+/// Bytes for which room is made at once: a quiet account's record has no more.
+const USUAL_BYTES: usize = 64;
 
 /// A state record that cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +36,9 @@ pub enum StateError {
 #[derive(Encode, Decode)]
 #[cbor(map)]
 struct Record {
+    /// When it last changed, which nobody asks any more. Earlier versions need it.
     #[n(0)]
-    touched_min: u32,
+    _changed_min: u32,
     /// What stands in the account's own bytes, with the rule that it belongs to.
     #[n(1)]
     resident: Option<Resident>,
@@ -42,6 +47,26 @@ struct Record {
     /// Absent: false.
     #[n(3)]
     by_ip: Option<bool>,
+    /// The end of a run in the account's own bytes, with the rule that it belongs to.
+    #[n(4)]
+    run_end: Option<RunEnd>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct RunEnd {
+    #[n(0)]
+    rule: RuleKey,
+    #[n(1)]
+    at: Timestamp,
+}
+
+/// The rules whose memory stands in the account's own bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Residents {
+    /// What was seen, and the last end of a run.
+    pub seen: Option<RuleKey>,
+    pub run: Option<RuleKey>,
 }
 
 #[derive(Encode, Decode)]
@@ -53,33 +78,31 @@ struct Resident {
     seen: Seen,
 }
 
-/// The record of `account`; `None` where nothing is worth keeping. `resident` names the rule
-/// whose values stand in the account's own bytes.
-pub fn encode_account(account: &Account, resident: Option<RuleKey>) -> Option<Vec<u8>> {
-    let inline = Account {
-        key: account.key,
-        inline: account.inline,
-        touched_min: 0,
-        learned: account.learned,
-        by_ip: false,
-        rest: None,
-    }
-    .take_inline();
-    let resident = resident
+/// The record of `account`; `None` where nothing is worth keeping.
+pub fn encode_account(account: &Account, residents: Residents) -> Option<Vec<u8>> {
+    let inline = account.inline_seen();
+    let resident = residents
+        .seen
         .filter(|_| inline != Seen::default())
         .map(|rule| Resident { rule, seen: inline });
     if resident.is_none() && account.rest.is_none() {
         return None;
     }
-    let mut bytes = vec![VERSION];
+    let run_end = residents.run.zip(account.run_end());
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    bytes.push(VERSION);
     let mut encoder = Encoder::new(&mut bytes);
     encoder
-        .map(3 + u64::from(account.by_ip))
-        .and_then(|e| e.u8(0)?.u32(account.touched_min)?.u8(1)?.encode(&resident))
+        .map(3 + u64::from(account.by_ip) + u64::from(run_end.is_some()))
+        .and_then(|e| e.u8(0)?.u32(0)?.u8(1)?.encode(&resident))
         .and_then(|e| e.u8(2)?.encode(&account.rest))
         .ok()?;
     if account.by_ip {
         encoder.u8(3).and_then(|e| e.bool(true)).ok()?;
+    }
+    if let Some((rule, at)) = run_end {
+        let run_end = RunEnd { rule, at };
+        encoder.u8(4).and_then(|e| e.encode(run_end)).ok()?;
     }
     Some(bytes)
 }
@@ -91,7 +114,7 @@ pub fn encode_account(account: &Account, resident: Option<RuleKey>) -> Option<Ve
 pub fn decode_account(
     key: StateKey,
     bytes: &[u8],
-    resident: Option<RuleKey>,
+    residents: Residents,
 ) -> Result<Account, StateError> {
     let (version, body) = bytes
         .split_first()
@@ -107,11 +130,10 @@ pub fn decode_account(
         return Err(StateError::Damaged("bytes follow its end"));
     }
     let mut account = Account::new(key);
-    account.touched_min = record.touched_min;
     account.rest = record.rest;
     account.by_ip = record.by_ip.unwrap_or(false);
     if let Some(held) = record.resident {
-        let left = if Some(held.rule) == resident {
+        let left = if Some(held.rule) == residents.seen {
             account.put_inline(held.seen)
         } else {
             Some(held.seen)
@@ -120,6 +142,12 @@ pub fn decode_account(
             && let Some(state) = account.rule_mut(held.rule, None)
         {
             state.seen = Some(Box::new(seen));
+        }
+    }
+    if let Some(RunEnd { rule, at }) = record.run_end {
+        let fits = Some(rule) == residents.run && account.put_run_end(at);
+        if !fits && let Some(state) = account.rule_mut(rule, None) {
+            window::insert(&mut state.entries, Entry::end_of_run(at));
         }
     }
     Ok(account)

@@ -266,12 +266,14 @@ fn unteach_places(work: &Work<'_>, account: &mut Account, case: &Case) {
 /// Closes the case, sets the cut (docs/rules.md 10), and unlocks where `unlock` says so.
 fn close(work: &mut Work<'_>, account: &mut Account, state: CaseState, reason: &str, unlock: bool) {
     let now = work.now;
+    let run_end = account.take_run_end();
     let rest = account.rest_mut();
     let held = rest
         .rules
         .iter()
         .filter_map(|rule| rule.entries.last())
         .map(|entry| entry.time)
+        .chain(run_end)
         .max();
     let Some(case) = rest.case.as_deref_mut() else {
         return;

@@ -13,7 +13,7 @@ use super::case::CasePlace;
 use super::mailing::MAX_CO_OWNERS;
 use super::output::{Counts, Evidence};
 use super::seen::{Judged, SeenSpec, Verdict, country_value};
-use super::streak::{self, StreakSpec};
+use super::streak::{self, Again, StreakSpec};
 use super::window::{self, Observed, WindowSpec, lateness_ms};
 use super::{Engine, Settings, StateKey};
 
@@ -47,6 +47,8 @@ pub struct Place<'a> {
     pub rule: &'a Rule,
     /// Whether the rule's known countries live in the account's own bytes.
     pub resident: bool,
+    /// Whether the last end of the rule's runs may stand there.
+    pub resident_run: bool,
     /// The user, for rules kept by account and user.
     pub group: Option<&'a str>,
     /// Whether the address stands in the list `anonymizers`.
@@ -101,12 +103,15 @@ pub fn matched(
             ..
         } => {
             let spec = streak_spec(place.settings, *at_least, *max_gap_ms);
+            unfold_end(place, account);
             let Some(state) = account.rule_mut(place.rule.key, place.group) else {
                 return Detected::default();
             };
             let observed =
                 streak::lengthen(&mut state.entries, entry(event, 0, false), spec, counts);
-            from_observed(observed, state, event)
+            let detected = from_observed(observed, state, event);
+            fold_end(place, account);
+            detected
         }
         Detect::FirstSeen {
             of,
@@ -138,9 +143,57 @@ pub fn broken(
         return false;
     };
     let spec = streak_spec(place.settings, at_least, max_gap_ms);
-    account
+    if place.resident_run && account.rule(place.rule.key, None).is_none() {
+        // The ordinary case, without touching the heap: nothing but an end is held.
+        let again = match account.run_end() {
+            None => Again::Replaces,
+            Some(held) => streak::end_again(held, event.time, spec),
+        };
+        match again {
+            Again::Same => {
+                counts.duplicate += 1;
+                return false;
+            }
+            Again::PartsNothing => return false,
+            Again::Replaces if account.put_run_end(event.time) => return true,
+            Again::Replaces | Again::Both => {}
+        }
+    }
+    unfold_end(place, account);
+    let changed = account
         .rule_mut(place.rule.key, place.group)
-        .is_some_and(|state| streak::end(&mut state.entries, entry(event, 0, true), spec, counts))
+        .is_some_and(|state| streak::end(&mut state.entries, entry(event, 0, true), spec, counts));
+    fold_end(place, account);
+    changed
+}
+
+/// Moves an end that stands in the account's own bytes to where runs are judged.
+fn unfold_end(place: &Place<'_>, account: &mut Account) {
+    if place.resident_run
+        && let Some(at) = account.take_run_end()
+        && let Some(state) = account.rule_mut(place.rule.key, None)
+    {
+        window::insert(&mut state.entries, Entry::end_of_run(at));
+    }
+}
+
+/// Moves it back, where nothing else is held of the rule: most accounts succeed again and
+/// again, and none of them should cost a box for it.
+fn fold_end(place: &Place<'_>, account: &mut Account) {
+    if !place.resident_run {
+        return;
+    }
+    let alone = account.rule(place.rule.key, None).and_then(|state| {
+        let nothing_else =
+            state.last_acted.0 == 0 && state.contact.is_none() && state.seen.is_none();
+        match &*state.entries {
+            [end] if end.is_break && nothing_else => Some(end.time),
+            _ => None,
+        }
+    });
+    if alone.is_some_and(|at| account.put_run_end(at)) {
+        account.drop_rule(place.rule.key);
+    }
 }
 
 pub fn streak_spec(settings: &Settings, at_least: u32, max_gap_ms: i64) -> StreakSpec {

@@ -117,9 +117,6 @@ impl Partition {
         if account.rest.is_none() {
             // The ordinary case: a quiet account that stays quiet.
             let changed = change(account);
-            if changed {
-                account.touched_min = minutes(now);
-            }
             if account.rest.is_none() {
                 // Nothing came of it: no place, no record, nothing for a sweep to find.
                 if !account.has_learned() {
@@ -136,9 +133,6 @@ impl Partition {
         let before = pointers(account);
         let weight = Weight::of(account);
         let mut changed = change(account);
-        if changed {
-            account.touched_min = minutes(now);
-        }
         changed |= account.tidy(now);
         self.room.settle(account, weight, changed);
         let after = pointers(account);
@@ -307,12 +301,6 @@ impl Partition {
             }
             true
         });
-        let empty = self
-            .get(key)
-            .is_some_and(|account| account.rest.is_none() && !account.has_learned());
-        if empty {
-            self.remove(key);
-        }
         out.changed.push(key);
     }
 }
@@ -327,10 +315,6 @@ fn has_run_out(engine: &Engine, account: &Account, now: Timestamp) -> bool {
                 .iter()
                 .any(|state| state.is_forgettable() && detect::is_spent(engine, state, now))
     })
-}
-
-fn minutes(now: Timestamp) -> u32 {
-    u32::try_from(now.0.div_euclid(MINUTE_MS)).unwrap_or(0)
 }
 
 fn handed_out(timer: &Timer<'_>, now: Timestamp) -> DueTimer {

@@ -174,6 +174,14 @@ impl Account {
 
     /// What the resident rule knows, taken out of the account's own bytes.
     pub fn take_inline(&mut self) -> Seen {
+        let seen = self.inline_seen();
+        self.inline = [Inline::default(); 2];
+        self.learned = 0;
+        seen
+    }
+
+    /// What the resident rule knows and has in the account's own bytes.
+    pub fn inline_seen(&self) -> Seen {
         let known = self
             .inline
             .iter()
@@ -183,14 +191,11 @@ impl Account {
                 day: inline.day,
             })
             .collect();
-        let seen = Seen {
+        Seen {
             learned: u32::from(self.learned),
             known,
             ..Seen::default()
-        };
-        self.inline = [Inline::default(); 2];
-        self.learned = 0;
-        seen
+        }
     }
 
     /// Puts it back; hands it out again where it does not fit.

@@ -4,6 +4,8 @@
 //! arrives late stands where it belongs: a success that came between two failures parts
 //! them, whichever was delivered first.
 
+use crate::event::Timestamp;
+
 use super::account::Entry;
 use super::output::Counts;
 use super::window::{Observed, WindowHit, admits, capacity, insert};
@@ -68,6 +70,29 @@ pub fn end(marks: &mut Vec<Entry>, entry: Entry, spec: StreakSpec, counts: &mut 
     true
 }
 
+/// [`end`], where nothing but one other end is held, in its place.
+pub fn end_again(held: Timestamp, at: Timestamp, spec: StreakSpec) -> Again {
+    if held == at {
+        Again::Same
+    } else if held.since_ms(at) > spec.lateness_ms {
+        Again::PartsNothing
+    } else if at.since_ms(held) > spec.lateness_ms {
+        Again::Replaces
+    } else {
+        Again::Both
+    }
+}
+
+/// What a second end of a run does to the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    Same,
+    PartsNothing,
+    Replaces,
+    /// Something may still arrive that stands between them.
+    Both,
+}
+
 /// The unbroken run that contains mark `at`.
 fn run_around(marks: &[Entry], at: usize, max_gap_ms: i64) -> std::ops::Range<usize> {
     let joined = |earlier: usize| {
@@ -113,12 +138,7 @@ fn forget(marks: &mut Vec<Entry>, spec: StreakSpec, counts: &mut Counts) {
 /// Whether nothing that is held can still be part of a run that acts, by broker time `now`:
 /// an end of a run is needed while a failure from before it could arrive, reach over it, and
 /// not be too old to act on.
-pub fn is_spent(
-    marks: &[Entry],
-    spec: StreakSpec,
-    act_within_ms: i64,
-    now: crate::event::Timestamp,
-) -> bool {
+pub fn is_spent(marks: &[Entry], spec: StreakSpec, act_within_ms: i64, now: Timestamp) -> bool {
     let reach = spec
         .max_gap_ms
         .saturating_add(spec.lateness_ms)

@@ -1,44 +1,66 @@
-//! Time that moves only when it is told to.
+//! The clocks of a simulated process.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::RefCell;
 use std::time::Duration;
 
+use super::client::millis;
+use super::world::{ProcessId, World};
 use crate::clock::Clock;
 use crate::event::Timestamp;
 
-/// A clock that its clones share. A sleep moves it.
-#[derive(Clone, Debug)]
+thread_local! {
+    // A clock must be `Send`, because a shard's parts are made on another thread than its
+    // own; a world is not. It stays on one thread, so the clock finds it there.
+    static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
+}
+
+/// Makes `world` the one that the clocks of this thread show, until the guard is dropped.
+pub fn show(world: &World) -> Shown {
+    WORLD.set(Some(world.clone()));
+    Shown(())
+}
+
+/// While it lives, clocks show a world's time.
+#[must_use]
+pub struct Shown(());
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        WORLD.set(None);
+    }
+}
+
+/// A process' clocks: one that never goes back, and one that can be set wrong.
+#[derive(Clone, Copy, Debug)]
 pub struct SimClock {
-    start: Timestamp,
-    elapsed_ms: Arc<AtomicU64>,
+    process: ProcessId,
 }
 
 impl SimClock {
-    pub fn new(start: Timestamp) -> SimClock {
-        SimClock {
-            start,
-            elapsed_ms: Arc::new(AtomicU64::new(0)),
-        }
+    pub fn of(process: ProcessId) -> SimClock {
+        SimClock { process }
     }
+}
 
-    pub fn advance(&self, by: Duration) {
-        let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-        self.elapsed_ms.fetch_add(ms, Ordering::Relaxed);
-    }
+fn with<R: Default>(read: impl FnOnce(&World) -> R) -> R {
+    let world = WORLD.with_borrow(Clone::clone);
+    world.as_ref().map(read).unwrap_or_default()
 }
 
 impl Clock for SimClock {
     fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.elapsed_ms.load(Ordering::Relaxed))
+        with(|world| Duration::from_millis(world.elapsed()))
     }
 
     fn wall(&self) -> Timestamp {
-        let ms = self.elapsed_ms.load(Ordering::Relaxed);
-        self.start.plus_ms(i64::try_from(ms).unwrap_or(i64::MAX))
+        with(|world| world.time().plus_ms(world.wall_off(self.process)))
     }
 
     fn sleep(&self, pause: Duration) {
-        self.advance(pause);
+        with(|world| {
+            if !world.is_dead(self.process) {
+                world.wait(millis(pause));
+            }
+        });
     }
 }

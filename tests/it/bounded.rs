@@ -126,8 +126,8 @@ impl Flooded {
 }
 
 /// A hundred junk accounts for every one that there is room for.
-const JUNK: i64 = 100_000;
-const BOUND: usize = 512 * 1024;
+const JUNK: i64 = 50_000;
+const BOUND: usize = 256 * 1024;
 
 #[test]
 fn a_flood_of_made_up_accounts_costs_no_real_account_what_is_known_of_it() {
@@ -157,7 +157,7 @@ fn a_flood_of_made_up_accounts_costs_no_real_account_what_is_known_of_it() {
                 .is_silent()
         );
     }
-    assert!(flood.story.said.counts.evicted > 90_000);
+    assert!(flood.story.said.counts.evicted > 45_000);
     assert!(flood.story.partition.accounts() < 1_500);
     // The map has its places for many more than those; the rest is what the bound says.
     assert!(

@@ -83,6 +83,36 @@ fn engine_fires(detect: &str, arrivals: &[Told]) -> Option<usize> {
     })
 }
 
+/// What is decided at each arrival about an account that knows a place, or about one that
+/// does not: what is held of it stands elsewhere.
+fn decided(knows_a_place: bool, detect: &str, arrivals: &[Told]) -> Vec<Vec<String>> {
+    let places = "
+schema: 1
+id: places
+title: Places
+severity: low
+mode: enforce
+when: { type: login, outcome: success }
+by: account
+detect: { first_seen: { of: country, forget_after: 30d, learn: { events: 1 } } }
+";
+    let mut settings = settings();
+    settings.max_forgettable_bytes = usize::MAX;
+    let mut story = Story::with(rule_set(&[&rule(detect), places]), facts(), settings);
+    if knows_a_place {
+        let login = json!({ "type": "login", "outcome": "success", "account": "u",
+                            "country": "NO", "time": START - DAY });
+        story.event(0, login);
+    }
+    let arrivals = arrivals.iter().enumerate().map(|(n, event)| {
+        let outcome = if event.success { "success" } else { "failure" };
+        let event = json!({ "id": format!("e{n}"), "type": "two_factor", "outcome": outcome,
+                            "account": "u", "time": START + event.at });
+        story.event(HOUR, event).decisions()
+    });
+    arrivals.collect()
+}
+
 /// What the model holds: every failure that was not late and not a repeat.
 #[derive(Default)]
 struct Model {
@@ -219,6 +249,24 @@ proptest! {
             engine_fires(&detect, &arrivals),
             model_streak_fires(at_least, 100 * SECOND, &arrivals)
         );
+    }
+
+    /// An end of a run that stands in the account's own bytes parts what one in a box parts.
+    #[test]
+    fn runs_are_judged_alike_wherever_their_ends_are_kept(
+        history in prop::collection::vec(told(900 * SECOND), 1..60),
+        at_least in 2..5_usize,
+    ) {
+        let mut arrivals = arrivals(history);
+        for event in &mut arrivals {
+            // More ends than failures, so that most stand alone.
+            event.success |= event.id % 2 == 0;
+        }
+        let detect = format!(
+            "streak: {{ at_least: {at_least}, max_gap: 100s, \
+             broken_by: {{ type: two_factor, outcome: success }} }}"
+        );
+        prop_assert_eq!(decided(true, &detect, &arrivals), decided(false, &detect, &arrivals));
     }
 
     /// The same events, each at most L late, lock or do not lock however

@@ -61,6 +61,24 @@ fn the_core_takes_time_and_chance_as_arguments_and_knows_no_network() {
 }
 
 #[test]
+fn the_mailers_decisions_take_time_and_chance_as_arguments_too() {
+    let complaints = each_source(|path, text| {
+        if !path.starts_with("src/mail/plan") && path != Path::new("src/mail/plan.rs")
+            || path
+                .iter()
+                .any(|part| part == "tests" || part == "tests.rs")
+        {
+            return Vec::new();
+        }
+        let mut found = impurities(text);
+        // It parses the time in a record.
+        found.retain(|path| !path.starts_with("crate::locale"));
+        found
+    });
+    assert_none(&complaints);
+}
+
+#[test]
 fn the_check_of_the_core_can_fail() {
     let bad = r#"
         use std::{collections::BTreeMap, time::{Duration, Instant as Moment}};

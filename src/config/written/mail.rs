@@ -45,7 +45,8 @@ pub fn read(node: Option<&Node>, r: &mut Reader<'_>) -> Mail {
         timeout: section.duration("timeout", hour / 120, ("1s", "10m"), r),
         connections: section.number("connections", 4, 1..=64, r),
         per_hour: section.number("per_hour", 3, 1..=100, r),
-        retry_for: section.duration("retry_for", 48 * hour, ("1m", "7d"), r),
+        // The outbox keeps its records for seven days, and a mail must end before its record.
+        retry_for: section.duration("retry_for", 48 * hour, ("1m", "5d"), r),
     };
     section.finish(r);
     mail

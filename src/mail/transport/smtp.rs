@@ -83,13 +83,23 @@ impl Connections {
     /// Everything up to DATA. What it returns may be dropped: the server then forgets it.
     pub async fn prepare(&self, message: &Message) -> Result<Ready, SendError> {
         let text = message.formatted();
+        let mut connection = self.begin(message.envelope(), &text).await?;
+        match self.name(&mut connection, message.envelope()).await {
+            Ok(()) => Ok(Ready { connection, text }),
+            Err(Refusal::Gone(error)) => Err(error),
+            Err(Refusal::Said(error)) => {
+                self.keep_after_refusal(connection).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// A connection that has taken the sender: an old one, where that is still there.
+    async fn begin(&self, envelope: &Envelope, text: &[u8]) -> Result<Connection, SendError> {
         if let Some(mut connection) = self.take_idle() {
-            match self
-                .address(&mut connection, message.envelope(), &text)
-                .await
-            {
-                Ok(()) => return Ok(Ready { connection, text }),
-                // It had gone before it was used: no word about the mail.
+            match self.sender(&mut connection, envelope, text).await {
+                Ok(()) => return Ok(connection),
+                // It had ended before it was used: no word about the mail.
                 Err(Refusal::Gone(_)) => {}
                 Err(Refusal::Said(error)) => {
                     self.keep_after_refusal(connection).await;
@@ -98,11 +108,8 @@ impl Connections {
             }
         }
         let mut connection = self.connect().await?;
-        match self
-            .address(&mut connection, message.envelope(), &text)
-            .await
-        {
-            Ok(()) => Ok(Ready { connection, text }),
+        match self.sender(&mut connection, envelope, text).await {
+            Ok(()) => Ok(connection),
             Err(Refusal::Gone(error)) => Err(error),
             Err(Refusal::Said(error)) => {
                 self.keep_after_refusal(connection).await;
@@ -211,8 +218,7 @@ impl Connections {
         })
     }
 
-    /// Sender, recipients, DATA.
-    async fn address(
+    async fn sender(
         &self,
         connection: &mut Connection,
         envelope: &Envelope,
@@ -243,6 +249,12 @@ impl Connections {
         )
         .await
         .map_err(Refusal::not_final)?;
+        Ok(())
+    }
+
+    /// Recipients, and the wish to send.
+    async fn name(&self, connection: &mut Connection, envelope: &Envelope) -> Result<(), Refusal> {
+        let smtp = &mut connection.smtp;
         for to in envelope.to() {
             self.step("RCPT TO", smtp.command(Rcpt::new(to.clone(), Vec::new())))
                 .await?;

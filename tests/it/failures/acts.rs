@@ -134,18 +134,19 @@ pub fn slow(scene: &mut Scene, at: usize) {
     cut_off(scene, at, mode, 2 * SOME_WORK);
 }
 
-/// Brokers refuse the commands for want of replicas, as they do when too few are alive.
+/// Brokers refuse the commands for want of replicas, since one of them is dead.
 pub fn refuse_commands(scene: &mut Scene) {
     let topic = scene.topic("commands");
-    let replicas = |count| [("cleanup.policy", "delete"), ("min.insync.replicas", count)];
-    // More than there are.
-    scene.cluster.configure_topic(&topic, &replicas("4"));
+    let in_sync = |count| [("cleanup.policy", "delete"), ("min.insync.replicas", count)];
+    scene.cluster.configure_topic(&topic, &in_sync("3"));
+    scene.cluster.kill_broker(0);
     eventually("an instance that is not ready", PATIENCE, || {
         let mut said = scene.instances.iter_mut().map(Doorward::readiness);
         said.find(|(status, _)| *status == 503)
     });
     std::thread::sleep(SOME_WORK);
-    scene.cluster.configure_topic(&topic, &replicas("2"));
+    scene.cluster.restart_brokers();
+    scene.cluster.configure_topic(&topic, &in_sync("2"));
 }
 
 /// All brokers are away for so long: in the middle for one instance, at the start for the

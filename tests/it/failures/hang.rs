@@ -29,8 +29,12 @@ fn a_shard_that_never_returns_from_a_call_ends_the_process_with_three() {
 fn stop_thread(process: u32, name: &str) {
     let what = format!("a thread {name}");
     let thread = eventually(&what, PATIENCE, || thread_of(process, name));
-    ptrace(libc::PTRACE_SEIZE, thread);
-    ptrace(libc::PTRACE_INTERRUPT, thread);
+    // Who stops a thread must be there for its end, or the child never ends.
+    std::thread::spawn(move || {
+        ptrace(libc::PTRACE_SEIZE, thread);
+        ptrace(libc::PTRACE_INTERRUPT, thread);
+        wait_for_end(thread);
+    });
 }
 
 fn thread_of(process: u32, name: &str) -> Option<libc::pid_t> {
@@ -39,6 +43,18 @@ fn thread_of(process: u32, name: &str) -> Option<libc::pid_t> {
         let called = fs::read_to_string(thread.path().join("comm")).ok()?;
         (called.trim_end() == name).then(|| thread.file_name().to_str()?.parse().ok())?
     })
+}
+
+#[allow(unsafe_code, reason = "libc has the only call that waits for a thread")]
+fn wait_for_end(thread: libc::pid_t) {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is ours.
+        let found = unsafe { libc::waitpid(thread, &raw mut status, libc::__WALL) };
+        if found < 0 || libc::WIFEXITED(status) || libc::WIFSIGNALED(status) {
+            return;
+        }
+    }
 }
 
 #[allow(unsafe_code, reason = "libc has the only call that stops one thread")]

@@ -49,6 +49,11 @@ impl Stage {
         let one = Doorward::new(cluster, "shards = 1");
         one.reconfigure("port = 9\n", &format!("port = {}\n", server.port));
         one.create_topics(6);
+        // A broker that was asked a moment later may not know them yet.
+        eventually("the topics", PATIENCE, || {
+            let checked = one.command(&["topics", "check"]);
+            checked.status.success().then_some(())
+        });
         let two = one.sibling("two", &cluster.bootstrap());
         Some(Stage {
             cluster,
@@ -197,6 +202,54 @@ fn a_mailer_that_wakes_up_after_others_took_over_sends_nothing_of_theirs() {
         assert!(mails[0].at_ms <= frozen_ms + 100, "{mails:?}");
     }
     assert!(stage.two.terminate().success());
+}
+
+#[test]
+fn what_was_set_aside_is_read_again_from_a_real_log() {
+    let Some(cluster) = kafka::shared() else {
+        return;
+    };
+    let Some(server) = SmtpServer::start(&Behaviour::default()) else {
+        return;
+    };
+    let mut config = owner::config(&cluster.bootstrap());
+    config.mail.port = server.port;
+    config.kafka.group = cluster.unique("mailers");
+    config.topics.mail = cluster.unique("mail");
+    config.topics.receipts = cluster.unique("receipts");
+    for topic in [&config.topics.mail, &config.topics.receipts] {
+        cluster.create_topic(topic, 3, &[]);
+    }
+    let records: Vec<(String, String)> = (0..400)
+        .map(|n| {
+            let domain = ["one", "two", "three"][n % 3];
+            let address = format!("person-{n:03}@{domain}.example");
+            let record = to(&format!("m-{n:03}"), &address);
+            (address, serde_json::to_string(&record).expect("JSON"))
+        })
+        .collect();
+    let messages = records
+        .iter()
+        .map(|(to, text)| (to.as_str(), text.as_str()));
+    cluster.produce(&config.topics.mail, messages);
+    let runtime = Runtime::new().expect("a runtime");
+    let transport = Transport::smtp(&config.mail).expect("a transport");
+    let limits = Limits {
+        mails: 50,
+        per_domain: 20,
+        ..Limits::new(8)
+    };
+    let mailer = Running::on(&runtime, &config, transport, limits);
+    eventually("all mails", LONG, || {
+        let pending = mailer.metrics.mail_pending.get();
+        (mailer.count("sent") >= 400 && pending == 0).then_some(())
+    });
+    assert!(mailer.count("set_aside") > 300);
+    mailer.stop_on(&runtime);
+    let people = by_person(&server.attempts());
+    assert_eq!(people.len(), 400);
+    assert!(people.values().all(|mails| mails.len() == 1));
+    assert_eq!(cluster.read_committed(&config.topics.receipts).len(), 400);
 }
 
 #[test]

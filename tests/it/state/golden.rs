@@ -235,6 +235,19 @@ fn every_kind_of_record_that_an_earlier_version_wrote_is_read_as_it_was_meant() 
         }
         let partition = read(&written, &golden);
         assert_eq!(partition.accounts(), 1, "{name}");
+        if name == "v1-two-countries" {
+            // Its story has gone on since then; what it knew is known.
+            let mut story = written.story;
+            story.partition = partition;
+            for country in ["NO", "BR"] {
+                assert!(
+                    story.event(41 * DAY, login(country)).is_silent(),
+                    "{country}"
+                );
+            }
+            assert!(story.event(41 * DAY, login("DE")).acted());
+            continue;
+        }
         // Written again it is what the same story writes today.
         let again = written.story.engine.encode_state(&partition, written.key);
         assert_eq!(again.as_ref(), Some(&written.record()), "{name}");

@@ -68,7 +68,7 @@ impl Stage {
         Stage { pipeline, scene }
     }
 
-    /// Lets `failure` happen while traffic flows, and some traffic flow after it.
+    /// Lets `failure` happen while traffic flows.
     pub fn during_traffic<T>(&mut self, failure: impl FnOnce(&mut Scene) -> T) -> T {
         let stop = AtomicBool::new(false);
         let (pipeline, scene) = (&mut self.pipeline, &mut self.scene);
@@ -77,9 +77,7 @@ impl Stage {
             let _stop = Stopper(&stop);
             scope.spawn(|| pipeline.play(&stop));
             std::thread::sleep(WARM_UP);
-            let outcome = failure(scene);
-            std::thread::sleep(WARM_UP);
-            outcome
+            failure(scene)
         })
     }
 
@@ -121,7 +119,7 @@ impl Stage {
     }
 }
 
-/// Traffic before and after a failure.
+/// Traffic before a failure.
 const WARM_UP: Duration = Duration::from_millis(1_500);
 
 struct Stopper<'a>(&'a AtomicBool);

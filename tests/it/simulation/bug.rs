@@ -1,0 +1,366 @@
+//! Known bugs, planted between the real code and the model, to show that they are found.
+//!
+//! Each wraps a call of the client or of the log and does it wrong, so the program itself
+//! has no switch for them.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use doorward::clock::Clock;
+use doorward::event::Timestamp;
+use doorward::log::client::{Client, Rebalance};
+use doorward::log::{
+    EachState, InputRecord, KafkaLog, Log, LogError, OutputTopic, Restored, Restoring, Transaction,
+    Wakeup,
+};
+use doorward::sim::client::{SimClient, SimStateReader};
+use doorward::sim::clock::SimClock;
+use doorward::sim::group::SimMembership;
+use doorward::sim::producer::SimProducer;
+use doorward::sim::topic::{Isolation, Topic};
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Offsets are committed first, and what they caused afterwards.
+    CommitBeforeSend,
+    /// Offsets are committed without saying who commits.
+    StaleGeneration,
+    /// State is read to the last stable offset.
+    RestoreToStable,
+    /// State is read with what is not committed.
+    RestoreUncommitted,
+    /// The committed offset is taken before its transaction's markers are all written.
+    UnstableOffset,
+    /// A batch is sent again without a look at what became of it.
+    ResendUnclear,
+    /// The producer is kept after a commit that nobody answered.
+    KeepProducer,
+    /// The loop goes by the machine's time of day, and so do its timers.
+    LocalClock,
+    /// Decisions go by the machine's time of day, and not by the broker's.
+    LocalTime,
+    /// Revoked partitions are released at once, and what is left of them is committed.
+    RevokedCommitted,
+    /// Offsets are counted, as if markers took none.
+    MarkerIgnored,
+    /// An owner's answer goes to another partition.
+    WrongPartition,
+    /// The state of some accounts is not written.
+    StateMissing,
+    /// What is forgotten leaves no tombstone.
+    NoTombstone,
+    /// The mailer commits how far it is before its receipts are written.
+    MailBeforeReceipt,
+    /// It commits what it has read.
+    MailForgotten,
+    /// It sends whatever its lease says.
+    GateIgnored,
+    /// The mailer reads mails of transactions that are not committed.
+    MailUncommitted,
+}
+
+impl Bug {
+    pub const ALL: [Bug; 18] = [
+        Bug::CommitBeforeSend,
+        Bug::StaleGeneration,
+        Bug::RestoreToStable,
+        Bug::RestoreUncommitted,
+        Bug::UnstableOffset,
+        Bug::ResendUnclear,
+        Bug::KeepProducer,
+        Bug::LocalClock,
+        Bug::LocalTime,
+        Bug::RevokedCommitted,
+        Bug::MarkerIgnored,
+        Bug::WrongPartition,
+        Bug::StateMissing,
+        Bug::NoTombstone,
+        Bug::MailBeforeReceipt,
+        Bug::MailForgotten,
+        Bug::GateIgnored,
+        Bug::MailUncommitted,
+    ];
+}
+
+/// The client, with a bug or without.
+pub struct PlantedClient {
+    inner: SimClient,
+    bug: Option<Bug>,
+    last: RefCell<Option<SimProducer>>,
+    steps: VecDeque<Rebalance>,
+}
+
+impl PlantedClient {
+    pub fn new(inner: SimClient, bug: Option<Bug>) -> PlantedClient {
+        PlantedClient {
+            inner,
+            bug,
+            last: RefCell::new(None),
+            steps: VecDeque::new(),
+        }
+    }
+
+    fn has(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+}
+
+impl Client for PlantedClient {
+    type Membership = SimMembership;
+    type Producer = SimProducer;
+    type StateReader = SimStateReader;
+
+    fn clock(&self) -> &dyn Clock {
+        self.inner.clock()
+    }
+
+    fn tend(&mut self) -> Result<(), LogError> {
+        self.inner.tend()?;
+        if self.has(Bug::RevokedCommitted) {
+            while let Some(step) = self.inner.next_rebalance() {
+                match step {
+                    Rebalance::Revoked { partitions, .. } => self.inner.give_up(&partitions)?,
+                    assigned => self.steps.push_back(assigned),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn next_rebalance(&mut self) -> Option<Rebalance> {
+        self.steps
+            .pop_front()
+            .or_else(|| self.inner.next_rebalance())
+    }
+
+    fn lost(&self) -> Vec<i32> {
+        self.inner.lost()
+    }
+
+    fn is_assignment_lost(&self) -> bool {
+        self.inner.is_assignment_lost()
+    }
+
+    fn agree(&mut self, partitions: &[i32]) -> Result<(), LogError> {
+        self.inner.agree(partitions)
+    }
+
+    fn fetch(&mut self, partition: i32, from: Option<i64>) -> Result<(), LogError> {
+        self.inner.fetch(partition, from)
+    }
+
+    fn give_up(&mut self, partitions: &[i32]) -> Result<(), LogError> {
+        self.inner.give_up(partitions)
+    }
+
+    fn take(
+        &mut self,
+        wait: Duration,
+        limit: usize,
+        each: &mut dyn FnMut(InputRecord<'_>),
+    ) -> Result<usize, LogError> {
+        self.inner.take(wait, limit, each)
+    }
+
+    fn check_reachable(&mut self) -> Result<(), LogError> {
+        self.inner.check_reachable()
+    }
+
+    fn set_reachable(&mut self) {
+        self.inner.set_reachable();
+    }
+
+    fn membership(&self) -> Option<SimMembership> {
+        if self.has(Bug::StaleGeneration) {
+            return Some(SimMembership {
+                member: String::new(),
+                generation: -1,
+            });
+        }
+        self.inner.membership()
+    }
+
+    fn committed(&self, partition: i32, within: Duration) -> Result<Restored, LogError> {
+        if self.has(Bug::UnstableOffset) {
+            let world = self.inner.world();
+            let found = world.cluster(|cluster| cluster.group.committed(partition));
+            return Ok(found.map_or_else(Restored::default, |found| Restored {
+                next_offset: Some(found.offset),
+                batch_id: Some(found.metadata),
+            }));
+        }
+        let mut found = self.inner.committed(partition, within)?;
+        if self.has(Bug::ResendUnclear) {
+            found.batch_id = None;
+        }
+        Ok(found)
+    }
+
+    fn commit_offsets(&self, offsets: &[(i32, i64)], metadata: &str) -> Result<(), LogError> {
+        self.inner.commit_offsets(offsets, metadata)
+    }
+
+    fn high_watermark(&self, partition: i32) -> Option<i64> {
+        self.inner.high_watermark(partition)
+    }
+
+    fn state_bounds(&self, partition: i32, within: Duration) -> Result<(i64, i64), LogError> {
+        let (low, high) = self.inner.state_bounds(partition, within)?;
+        if self.has(Bug::RestoreToStable) {
+            let place = (Topic::State, partition);
+            let world = self.inner.world();
+            return Ok((low, world.cluster(|c| c.log(place).last_stable_offset())));
+        }
+        Ok((low, high))
+    }
+
+    fn read_state(&self, partition: i32) -> Result<SimStateReader, LogError> {
+        if self.has(Bug::RestoreUncommitted) {
+            return Ok(self.inner.state_reader(partition, Isolation::Uncommitted));
+        }
+        self.inner.read_state(partition)
+    }
+
+    fn register(&self) -> Result<SimProducer, LogError> {
+        if self.has(Bug::KeepProducer)
+            && let Some(last) = &*self.last.borrow()
+            && last.is_current()
+        {
+            return Ok(last.again());
+        }
+        let producer = self.inner.register()?;
+        self.last.replace(Some(producer.again()));
+        Ok(producer)
+    }
+
+    fn transactional_id(&self) -> String {
+        self.inner.transactional_id()
+    }
+
+    fn leave(&mut self) {
+        self.inner.leave();
+    }
+}
+
+/// The log, with a bug or without.
+pub struct PlantedLog {
+    inner: KafkaLog<PlantedClient>,
+    bug: Option<Bug>,
+    /// As whoever ignores markers counts: the next offset of each partition.
+    counted: BTreeMap<i32, i64>,
+    clock: SimClock,
+}
+
+impl PlantedLog {
+    pub fn new(
+        inner: KafkaLog<PlantedClient>,
+        clock: SimClock,
+        bug: Option<Bug>,
+    ) -> PlantedLog {
+        PlantedLog {
+            inner,
+            bug,
+            clock,
+            counted: BTreeMap::new(),
+        }
+    }
+}
+
+impl Log for PlantedLog {
+    fn poll(
+        &mut self,
+        wait: Duration,
+        each: &mut dyn FnMut(InputRecord<'_>),
+    ) -> Result<Wakeup, LogError> {
+        match self.bug {
+            Some(Bug::MarkerIgnored) => {
+                let counted = &mut self.counted;
+                self.inner.poll(wait, &mut |mut record| {
+                    let next = counted.entry(record.partition).or_default();
+                    record.offset = *next;
+                    *next += 1;
+                    each(record);
+                })
+            }
+            Some(Bug::LocalTime) => {
+                let wall = self.clock.wall();
+                self.inner.poll(wait, &mut |mut record| {
+                    record.broker_time = wall;
+                    each(record);
+                })
+            }
+            _ => self.inner.poll(wait, each),
+        }
+    }
+
+    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError> {
+        self.inner.restore(partition, each)
+    }
+
+    fn start(&mut self, partition: i32, from: &Restored) -> Result<(), LogError> {
+        self.counted
+            .insert(partition, from.next_offset.unwrap_or(0));
+        self.inner.start(partition, from)
+    }
+
+    fn release(&mut self, partitions: &[i32]) -> Result<(), LogError> {
+        self.inner.release(partitions)
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<(), LogError> {
+        let mut changed = transaction.clone();
+        match self.bug {
+            Some(Bug::CommitBeforeSend) => {
+                let offsets = Transaction {
+                    records: Vec::new(),
+                    ..transaction.clone()
+                };
+                self.inner.commit(&offsets)?;
+                changed.batch_id.push_str("-records");
+            }
+            Some(Bug::StateMissing) => {
+                changed.records.retain(|record| {
+                    record.topic != OutputTopic::State || !record.key[0].is_multiple_of(4)
+                });
+            }
+            Some(Bug::NoTombstone) => {
+                changed
+                    .records
+                    .retain(|record| record.topic != OutputTopic::State || record.payload.is_some());
+            }
+            _ => {}
+        }
+        self.inner.commit(&changed)
+    }
+
+    fn high_watermark(&self, partition: i32) -> Option<i64> {
+        self.inner.high_watermark(partition)
+    }
+
+    fn close(&mut self) {
+        self.inner.close();
+    }
+}
+
+/// A clock that goes by the machine's time of day throughout.
+pub struct LocalClock {
+    pub inner: SimClock,
+    pub start: Timestamp,
+}
+
+impl Clock for LocalClock {
+    fn monotonic(&self) -> Duration {
+        let since = self.inner.wall().since_ms(self.start);
+        Duration::from_millis(u64::try_from(since).unwrap_or_default())
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.inner.wall()
+    }
+
+    fn sleep(&self, pause: Duration) {
+        self.inner.sleep(pause);
+    }
+}

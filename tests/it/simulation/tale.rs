@@ -1,0 +1,428 @@
+//! What happens in a history: a list of traffic and a list of misfortunes, both drawn from
+//! one seed, and both able to lose items, so that a failing history can be made short.
+
+use std::fmt;
+
+use doorward::sim::network::{Ask, Trouble};
+use doorward::sim::topic::Topic;
+
+/// One history before it happens.
+#[derive(Clone, Debug)]
+pub struct Tale {
+    pub seed: u64,
+    pub partitions: i32,
+    /// Processes, and shards in each.
+    pub hosts: usize,
+    pub shards: usize,
+    pub traffic: Vec<Moment>,
+    pub faults: Vec<Fault>,
+}
+
+/// One message of the login pipeline, or something that a person does.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Milliseconds from the beginning.
+    pub at: u64,
+    pub what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum What {
+    Event {
+        id: u32,
+        account: u8,
+        kind: Kind,
+        /// How long ago it happened when the broker receives it.
+        late_ms: i64,
+    },
+    /// The pipeline publishes the event of this id again.
+    Again { id: u32 },
+    /// A message that is no event.
+    Junk { account: u8 },
+    /// An owner follows the link of a mail.
+    Answer { mail: u8, answer: Answer },
+    /// An operator unlocks an account.
+    Unlock { account: u8 },
+    /// Nothing, for so long: all clocks move at once, when everybody is idle.
+    Leap { minutes: u64 },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Login { country: u8 },
+    WrongPassword { ip: u8 },
+    WrongCode,
+    RightCode,
+    Reset { malicious: bool },
+    PasswordChanged,
+    Stolen,
+    Deleted,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    Me,
+    NotMe,
+    Resend,
+}
+
+/// One misfortune.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    pub at: u64,
+    pub what: Mishap,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Mishap {
+    /// The process dies at its `calls`-th request from here on, and comes back later.
+    Kill { host: usize, calls: u32, back_ms: u64 },
+    /// It is asked to end, does, and comes back.
+    Stop { host: usize, back_ms: u64 },
+    /// It stands still from its `calls`-th request on.
+    Freeze { host: usize, calls: u32, ms: u64 },
+    /// A request meets trouble.
+    Meet { host: usize, ask: Ask, spare: u32, trouble: Trouble },
+    /// It reaches no broker.
+    Cut { host: usize, ms: u64 },
+    /// It is sent no records.
+    Starve { host: usize, ms: u64 },
+    /// Brokers restart: coordinators or leaders are away.
+    MoveGroup { ms: u64 },
+    MoveTransactions { ms: u64 },
+    MoveLeaders { ms: u64 },
+    /// For a while, markers for this topic (`None`: the offsets) land late.
+    SlowMarkers { topic: Option<Topic>, ms: u64 },
+    /// One more process joins for a while.
+    Guest { stay_ms: u64 },
+    /// A second process starts under the same name.
+    Twin { host: usize },
+    /// The machine's time of day is set wrong.
+    Clock { host: usize, ms: i64 },
+    /// A mailer dies at its `calls`-th receipt from here on.
+    KillMailer { mailer: usize, calls: u32 },
+    FreezeMailer { mailer: usize, ms: u64 },
+    /// How the mail server answers the next attempts.
+    Smtp { attempts: u8, answer: Smtp },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Smtp {
+    Later,
+    Never,
+    /// Taken, and the connection is cut before the answer.
+    Unanswered,
+    Slow { ms: u64 },
+}
+
+impl Mishap {
+    /// The process that it is about, where it is about one.
+    pub fn host(self) -> Option<usize> {
+        match self {
+            Mishap::Kill { host, .. }
+            | Mishap::Stop { host, .. }
+            | Mishap::Freeze { host, .. }
+            | Mishap::Meet { host, .. }
+            | Mishap::Cut { host, .. }
+            | Mishap::Starve { host, .. }
+            | Mishap::Twin { host }
+            | Mishap::Clock { host, .. } => Some(host),
+            _ => None,
+        }
+    }
+}
+
+/// Accounts that anything happens to.
+pub const ACCOUNTS: u8 = 8;
+/// How long traffic and misfortune last.
+pub const SPAN_MS: u64 = 40_000;
+
+impl Tale {
+    /// The history of a seed.
+    pub fn of(seed: u64) -> Tale {
+        let rng = &mut fastrand::Rng::with_seed(seed);
+        // Neighbouring seeds should have nothing in common.
+        for _ in 0..4 {
+            rng.u64(..);
+        }
+        let hosts = rng.usize(2..4);
+        let mut tale = Tale {
+            seed,
+            partitions: rng.i32(2..5),
+            hosts,
+            shards: if hosts == 3 { 1 } else { rng.usize(1..3) },
+            traffic: Vec::new(),
+            faults: Vec::new(),
+        };
+        tale.draw_traffic(rng);
+        for _ in 0..rng.usize(0..6) {
+            let at = rng.u64(500..SPAN_MS);
+            if rng.u8(0..3) == 0 {
+                tale.draw_unhappy_move(at, rng);
+            } else {
+                let what = mishap(hosts, rng);
+                tale.faults.push(Fault { at, what });
+            }
+        }
+        tale.traffic.sort_by_key(|moment| moment.at);
+        tale.faults.sort_by_key(|fault| fault.at);
+        tale
+    }
+
+    /// A partition moves while something about it is under way.
+    fn draw_unhappy_move(&mut self, at: u64, rng: &mut fastrand::Rng) {
+        let host = rng.usize(0..self.hosts);
+        let ask = if rng.bool() { Ask::End } else { Ask::SendOffsets };
+        let before = match rng.u8(0..5) {
+            0 | 1 => slow_marker(4_000, rng),
+            2 => Mishap::Meet {
+                host,
+                ask,
+                spare: 0,
+                trouble: trouble(rng),
+            },
+            3 => Mishap::MoveTransactions {
+                ms: rng.u64(500..8_000),
+            },
+            _ => Mishap::MoveLeaders {
+                ms: rng.u64(500..8_000),
+            },
+        };
+        self.faults.push(Fault { at, what: before });
+        let calls = rng.u32(0..6);
+        let back_ms = rng.u64(100..15_000);
+        let mover = match rng.u8(0..5) {
+            0 => Mishap::Kill {
+                host,
+                calls,
+                back_ms,
+            },
+            1 => Mishap::Stop { host, back_ms },
+            2 | 3 => Mishap::Freeze {
+                host,
+                calls,
+                ms: rng.u64(11_000..30_000),
+            },
+            _ => Mishap::Guest {
+                stay_ms: rng.u64(1_000..20_000),
+            },
+        };
+        let after = at + rng.u64(0..3_000);
+        self.faults.push(Fault {
+            at: after,
+            what: mover,
+        });
+    }
+
+    fn draw_traffic(&mut self, rng: &mut fastrand::Rng) {
+        let mut id = 0;
+        let mut event = |at: u64, account: u8, kind: Kind, late_ms: i64| {
+            id += 1;
+            let what = What::Event {
+                id,
+                account,
+                kind,
+                late_ms,
+            };
+            Moment { at, what }
+        };
+        // Everybody signs in from home once, which teaches.
+        for account in 0..ACCOUNTS {
+            let at = rng.u64(100..4_000);
+            let home = Kind::Login { country: 0 };
+            self.traffic.push(event(at, account, home, 0));
+        }
+        for _ in 0..rng.usize(3..9) {
+            let (mut at, account) = (rng.u64(1_000..SPAN_MS), rng.u8(0..ACCOUNTS));
+            let times = rng.u8(1..6);
+            let attack = rng.u8(0..4);
+            for n in 0..times {
+                let kind = match attack {
+                    0 => Kind::WrongPassword { ip: n },
+                    1 => Kind::WrongCode,
+                    2 => Kind::Login {
+                        country: rng.u8(0..4),
+                    },
+                    _ => Kind::Reset {
+                        malicious: rng.bool(),
+                    },
+                };
+                let late_ms = if rng.u8(0..8) == 0 {
+                    rng.i64(0..20_000)
+                } else {
+                    0
+                };
+                self.traffic.push(event(at, account, kind, late_ms));
+                at += rng.u64(0..1_500);
+            }
+        }
+        for _ in 0..rng.usize(0..20) {
+            let kind = match rng.u8(0..14) {
+                0..=6 => Kind::Login { country: 0 },
+                7 | 8 => Kind::WrongCode,
+                9 | 10 => Kind::RightCode,
+                11 => Kind::PasswordChanged,
+                12 => Kind::Stolen,
+                _ => Kind::Deleted,
+            };
+            let at = rng.u64(1_000..SPAN_MS);
+            self.traffic.push(event(at, rng.u8(0..ACCOUNTS), kind, 0));
+        }
+        for _ in 0..rng.usize(0..14) {
+            let at = rng.u64(2_000..SPAN_MS);
+            let what = match rng.u8(0..10) {
+                0 | 1 => What::Again {
+                    id: rng.u32(1..=id),
+                },
+                2 => What::Junk {
+                    account: rng.u8(0..ACCOUNTS),
+                },
+                3 => What::Unlock {
+                    account: rng.u8(0..ACCOUNTS),
+                },
+                4 => What::Leap {
+                    minutes: rng.u64(1..30),
+                },
+                n => What::Answer {
+                    mail: rng.u8(..),
+                    answer: match n {
+                        5 | 6 => Answer::Me,
+                        7 | 8 => Answer::NotMe,
+                        _ => Answer::Resend,
+                    },
+                },
+            };
+            self.traffic.push(Moment { at, what });
+        }
+    }
+}
+
+fn mishap(hosts: usize, rng: &mut fastrand::Rng) -> Mishap {
+    let host = rng.usize(0..hosts);
+    let calls = rng.u32(0..12);
+    match rng.u8(0..28) {
+        0..=3 => Mishap::Kill {
+            host,
+            calls,
+            back_ms: rng.u64(100..20_000),
+        },
+        4 | 5 => Mishap::Stop {
+            host,
+            back_ms: rng.u64(100..10_000),
+        },
+        6..=8 => Mishap::Freeze {
+            host,
+            calls,
+            ms: rng.u64(1_000..30_000),
+        },
+        9..=14 => {
+            let ask = match rng.u8(0..8) {
+                0..=3 => Ask::End,
+                4 => Ask::SendOffsets,
+                5 => Ask::Produce,
+                _ => Ask::ALL[rng.usize(0..Ask::ALL.len())],
+            };
+            Mishap::Meet {
+                host,
+                ask,
+                spare: rng.u32(0..3),
+                trouble: trouble(rng),
+            }
+        }
+        15 => Mishap::Cut {
+            host,
+            ms: rng.u64(500..20_000),
+        },
+        16 => Mishap::Starve {
+            host,
+            ms: rng.u64(500..10_000),
+        },
+        17 => match rng.u8(0..3) {
+            0 => Mishap::MoveGroup {
+                ms: rng.u64(500..8_000),
+            },
+            1 => Mishap::MoveTransactions {
+                ms: rng.u64(500..8_000),
+            },
+            _ => Mishap::MoveLeaders {
+                ms: rng.u64(500..8_000),
+            },
+        },
+        18 | 19 => slow_marker(200, rng),
+        20 => Mishap::Guest {
+            stay_ms: rng.u64(1_000..20_000),
+        },
+        21 => Mishap::Twin { host },
+        22 => Mishap::Clock {
+            host,
+            ms: rng.i64(-7_200_000..7_200_000),
+        },
+        23 | 24 => Mishap::KillMailer {
+            mailer: rng.usize(0..2),
+            calls: rng.u32(0..3),
+        },
+        25 | 26 => Mishap::FreezeMailer {
+            mailer: rng.usize(0..2),
+            ms: rng.u64(1_000..30_000),
+        },
+        _ => Mishap::Smtp {
+            attempts: rng.u8(1..4),
+            answer: match rng.u8(0..4) {
+                0 | 1 => Smtp::Later,
+                2 => Smtp::Unanswered,
+                _ => Smtp::Slow {
+                    ms: rng.u64(1_000..20_000),
+                },
+            },
+        },
+    }
+}
+
+fn slow_marker(least_ms: u64, rng: &mut fastrand::Rng) -> Mishap {
+    let topics = [
+        None,
+        None,
+        Some(Topic::State),
+        Some(Topic::State),
+        Some(Topic::Events),
+        Some(Topic::Commands),
+    ];
+    Mishap::SlowMarkers {
+        topic: topics[rng.usize(0..topics.len())],
+        ms: rng.u64(least_ms..25_000),
+    }
+}
+
+fn trouble(rng: &mut fastrand::Rng) -> Trouble {
+    match rng.u8(0..5) {
+        0 => Trouble::Lost,
+        1 => Trouble::Unanswered,
+        2 => Trouble::Slow {
+            ms: rng.u64(10..6_000),
+        },
+        3 => Trouble::Late {
+            ms: rng.u64(10..12_000),
+        },
+        _ => Trouble::Twice {
+            ms: rng.u64(5..3_000),
+        },
+    }
+}
+
+impl fmt::Display for Tale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "seed {}: {} partitions, {} processes of {} shards",
+            self.seed, self.partitions, self.hosts, self.shards
+        )?;
+        let traffic = self.traffic.iter().map(|m| (m.at, format!("{:?}", m.what)));
+        let faults = self.faults.iter().map(|f| (f.at, format!("! {:?}", f.what)));
+        let mut lines: Vec<(u64, String)> = traffic.chain(faults).collect();
+        lines.sort();
+        for (at, what) in lines {
+            writeln!(f, "  {:>7.3} s  {what}", at as f64 / 1_000.0)?;
+        }
+        Ok(())
+    }
+}
