@@ -57,6 +57,8 @@ pub enum Kind {
     PasswordChanged,
     Stolen,
     Deleted,
+    /// A recovery is asked for; with a `role`, of a team's account.
+    Recovery { role: bool },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +66,7 @@ pub enum Answer {
     Me,
     NotMe,
     Resend,
+    CancelRecovery,
 }
 
 /// One misfortune.
@@ -257,20 +260,23 @@ impl Tale {
             }
         }
         for _ in 0..rng.usize(0..20) {
-            let kind = match rng.u8(0..14) {
+            let kind = match rng.u8(0..17) {
                 0..=6 => Kind::Login { country: 0 },
                 7 | 8 => Kind::WrongCode,
                 9 | 10 => Kind::RightCode,
                 11 => Kind::PasswordChanged,
                 12 => Kind::Stolen,
-                _ => Kind::Deleted,
+                13 => Kind::Deleted,
+                _ => Kind::Recovery {
+                    role: rng.u8(0..4) == 0,
+                },
             };
             let at = rng.u64(1_000..SPAN_MS);
             self.traffic.push(event(at, rng.u8(0..ACCOUNTS), kind, 0));
         }
         for _ in 0..rng.usize(0..14) {
             let at = rng.u64(2_000..SPAN_MS);
-            let what = match rng.u8(0..10) {
+            let what = match rng.u8(0..12) {
                 0 | 1 => What::Again {
                     id: rng.u32(1..=id),
                 },
@@ -288,7 +294,8 @@ impl Tale {
                     answer: match n {
                         5 | 6 => Answer::Me,
                         7 | 8 => Answer::NotMe,
-                        _ => Answer::Resend,
+                        9 => Answer::Resend,
+                        _ => Answer::CancelRecovery,
                     },
                 },
             };
