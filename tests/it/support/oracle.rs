@@ -124,6 +124,11 @@ impl Oracle {
         self.dropped.clear();
     }
 
+    /// The offset after the last record that was read of a partition.
+    pub fn next_offset(&self, partition: i32) -> i64 {
+        self.partitions.get(&partition).map_or(0, |(_, next)| *next)
+    }
+
     /// Records read so far.
     pub fn events(&self) -> usize {
         self.events

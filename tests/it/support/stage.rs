@@ -40,6 +40,8 @@ pub fn cluster() -> Option<Cluster> {
 /// The system at work.
 pub struct Stage {
     pipeline: Pipeline,
+    /// Goes on where it ended at the last look.
+    oracle: Oracle,
     pub scene: Scene,
 }
 
@@ -65,7 +67,12 @@ impl Stage {
         let pipeline = Pipeline::new(&cluster, &first.topic("events"), seed);
         let mut scene = Scene { instances, cluster };
         scene.wait_until_ready();
-        Stage { pipeline, scene }
+        let oracle = oracle_of(&scene.instances[0].config());
+        Stage {
+            pipeline,
+            oracle,
+            scene,
+        }
     }
 
     /// Lets `failure` happen while traffic flows.
@@ -98,12 +105,14 @@ impl Stage {
             (!ends.iter().any(behind)).then_some(())
         });
         self.scene.wait_until_ready();
-        let site = &self.scene.instances[0];
-        let oracle = asked(&site.config(), &events);
+        self.oracle.read_on(&events);
         let seen = self.scene.outputs();
-        oracle.assert_agrees(what, &seen);
+        self.oracle.assert_agrees(what, &seen);
         assert!(events.len() >= acknowledged, "{what}");
-        (oracle.events(), oracle.count(OutputTopic::Commands))
+        (
+            self.oracle.events(),
+            self.oracle.count(OutputTopic::Commands),
+        )
     }
 
     pub fn attacks(&self) -> usize {
@@ -181,9 +190,8 @@ fn ends(records: &[Record]) -> BTreeMap<i32, i64> {
     ends
 }
 
-/// The oracle that has read `events`, with rules, lists, database and keys of the
-/// configuration at `config`.
-pub fn asked(config: &Path, events: &[Record]) -> Oracle {
+/// The oracle with rules, lists, database and keys of the configuration at `config`.
+fn oracle_of(config: &Path) -> Oracle {
     let (config, mut found) = written::read(config, &|name| std::env::var(name).ok());
     let config = config.expect("a configuration without mistakes");
     let files = Folder(config.rules_dir.clone()).rule_files(&mut found);
@@ -203,15 +211,23 @@ pub fn asked(config: &Path, events: &[Record]) -> Oracle {
         answer_keys: Some(mac_keys(&config.keys.answer)),
     };
     let engine = Engine::new(Arc::new(rules), Arc::new(loaded.facts), settings);
-    let mut oracle = Oracle::new(engine, provenance);
-    for record in events {
-        oracle.read(InputRecord {
-            partition: record.partition,
-            offset: record.offset,
-            broker_time: Timestamp(record.timestamp_ms),
-            key: record.key.as_deref(),
-            payload: record.payload.as_deref(),
-        });
+    Oracle::new(engine, provenance)
+}
+
+impl Oracle {
+    /// Takes what of a whole log it has not taken before.
+    fn read_on(&mut self, events: &[Record]) {
+        for record in events {
+            if record.offset < self.next_offset(record.partition) {
+                continue;
+            }
+            self.read(InputRecord {
+                partition: record.partition,
+                offset: record.offset,
+                broker_time: Timestamp(record.timestamp_ms),
+                key: record.key.as_deref(),
+                payload: record.payload.as_deref(),
+            });
+        }
     }
-    oracle
 }
