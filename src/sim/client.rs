@@ -209,8 +209,7 @@ impl Client for SimClient {
     fn set_reachable(&mut self) {}
 
     fn membership(&self) -> Option<SimMembership> {
-        self.world
-            .member(self.member, |member| member.membership())
+        self.world.member(self.member, |member| member.membership())
     }
 
     fn committed(&self, partition: i32, within: Duration) -> Result<Restored, LogError> {

@@ -153,8 +153,7 @@ impl Cluster {
         message: Message,
         now: u64,
     ) -> Result<(), RDKafkaErrorCode> {
-        self.transactions
-            .verify(id, producer, Target::Log(place))?;
+        self.transactions.verify(id, producer, Target::Log(place))?;
         let time = self.time(now);
         (place, &message, time.0, producer.id, producer.epoch).hash(&mut self.digest);
         self.log_mut(place).append(message, time, Some(producer))?;

@@ -4,8 +4,6 @@
 //! the group's offsets. [`SimLog`] is one shard's view of it. A transaction appears whole
 //! or not at all, and a script of [`Fault`]s says which commits go wrong and how.
 
-
-
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;

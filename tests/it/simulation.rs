@@ -46,7 +46,11 @@ fn whatever_happens_nothing_is_lost_and_nothing_comes_twice() {
             println!("  {:>7.3} s  {what}", *at as f64 / 1_000.0);
         }
         println!("history {:016x}", ending.digest);
-        assert!(ending.complaints.is_empty(), "{}", shrink::report(seed, None));
+        assert!(
+            ending.complaints.is_empty(),
+            "{}",
+            shrink::report(seed, None)
+        );
         return;
     }
     let count = number("DOORWARD_SEEDS").unwrap_or(HISTORIES);

@@ -254,11 +254,7 @@ pub struct PlantedLog {
 }
 
 impl PlantedLog {
-    pub fn new(
-        inner: KafkaLog<PlantedClient>,
-        clock: SimClock,
-        bug: Option<Bug>,
-    ) -> PlantedLog {
+    pub fn new(inner: KafkaLog<PlantedClient>, clock: SimClock, bug: Option<Bug>) -> PlantedLog {
         PlantedLog {
             inner,
             bug,
@@ -326,9 +322,9 @@ impl Log for PlantedLog {
                 });
             }
             Some(Bug::NoTombstone) => {
-                changed
-                    .records
-                    .retain(|record| record.topic != OutputTopic::State || record.payload.is_some());
+                changed.records.retain(|record| {
+                    record.topic != OutputTopic::State || record.payload.is_some()
+                });
             }
             _ => {}
         }

@@ -150,12 +150,7 @@ pub struct Hosts {
 pub type SharedHosts = Rc<RefCell<Hosts>>;
 
 impl Hosts {
-    pub fn new(
-        world: &World,
-        partitions: i32,
-        shards: usize,
-        bug: Option<Bug>,
-    ) -> SharedHosts {
+    pub fn new(world: &World, partitions: i32, shards: usize, bug: Option<Bug>) -> SharedHosts {
         Rc::new(RefCell::new(Hosts {
             world: world.clone(),
             bug,
@@ -203,7 +198,10 @@ impl Hosts {
                 pulse: Pulse::new(),
             };
             let actor = ShardActor {
-                shard: Some(Shard::new(PlantedLog::new(log, SimClock::of(process), self.bug), parts)),
+                shard: Some(Shard::new(
+                    PlantedLog::new(log, SimClock::of(process), self.bug),
+                    parts,
+                )),
                 process,
                 member,
                 name: name.to_owned(),

@@ -160,9 +160,7 @@ impl People {
             (Some(case), Answer::Me) => case.places.iter().map(|p| p.value.as_str()).collect(),
             _ => Vec::new(),
         };
-        let version = case
-            .as_ref()
-            .map_or(link.case_version, |case| case.version);
+        let version = case.as_ref().map_or(link.case_version, |case| case.version);
         let partition = match self.bug {
             Some(Bug::WrongPartition) => {
                 (link.partition + 1) % world.cluster(|c| c.partitions(Topic::Events))
@@ -227,7 +225,10 @@ fn fill(event: &mut serde_json::Value, kind: Kind, id: u32) {
         Kind::Login { country } => {
             set("type", "login");
             set("outcome", "success");
-            set("country", ["NO", "DE", "BR", "JP"][usize::from(country % 4)]);
+            set(
+                "country",
+                ["NO", "DE", "BR", "JP"][usize::from(country % 4)],
+            );
             set("session", &format!("s-{id}"));
         }
         Kind::WrongPassword { ip } => {
@@ -244,7 +245,11 @@ fn fill(event: &mut serde_json::Value, kind: Kind, id: u32) {
         Kind::Reset { malicious } => {
             set("type", "password_reset");
             set("outcome", "requested");
-            let ip = if malicious { "198.51.100.7" } else { "192.0.2.9" };
+            let ip = if malicious {
+                "198.51.100.7"
+            } else {
+                "192.0.2.9"
+            };
             set("ip", ip);
         }
         Kind::PasswordChanged => set("type", "password_changed"),

@@ -157,7 +157,10 @@ fn unsettled(cluster: &Cluster) -> Option<String> {
     }
     for partition in 0..cluster.partitions(Topic::Events) {
         let log = cluster.log((Topic::Events, partition));
-        let end = log.committed(0).last().map_or(0, |record| record.offset + 1);
+        let end = log
+            .committed(0)
+            .last()
+            .map_or(0, |record| record.offset + 1);
         let committed = cluster.group.committed(partition);
         let committed = committed.map_or(0, |committed| committed.offset);
         if committed < end {
@@ -172,6 +175,11 @@ fn unsettled(cluster: &Cluster) -> Option<String> {
 fn commands(cluster: &Cluster) -> usize {
     let partitions = 0..cluster.partitions(Topic::Commands);
     partitions
-        .map(|partition| cluster.log((Topic::Commands, partition)).committed(0).count())
+        .map(|partition| {
+            cluster
+                .log((Topic::Commands, partition))
+                .committed(0)
+                .count()
+        })
         .sum()
 }

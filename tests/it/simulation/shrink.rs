@@ -23,7 +23,10 @@ pub fn shrink(tale: &Tale, bug: Option<Bug>) -> (Tale, Ending) {
             shards,
             ..best.clone()
         };
-        let fits = !best.faults.iter().any(|fault| fault.what.host() >= Some(hosts));
+        let fits = !best
+            .faults
+            .iter()
+            .any(|fault| fault.what.host() >= Some(hosts));
         if hosts < best.hosts && fits && search.fails(&fewer) {
             best = fewer;
         }

@@ -76,34 +76,81 @@ pub struct Fault {
 #[derive(Clone, Copy, Debug)]
 pub enum Mishap {
     /// The process dies at its `calls`-th request from here on, and comes back later.
-    Kill { host: usize, calls: u32, back_ms: u64 },
+    Kill {
+        host: usize,
+        calls: u32,
+        back_ms: u64,
+    },
     /// It is asked to end, does, and comes back.
-    Stop { host: usize, back_ms: u64 },
+    Stop {
+        host: usize,
+        back_ms: u64,
+    },
     /// It stands still from its `calls`-th request on.
-    Freeze { host: usize, calls: u32, ms: u64 },
+    Freeze {
+        host: usize,
+        calls: u32,
+        ms: u64,
+    },
     /// A request meets trouble.
-    Meet { host: usize, ask: Ask, spare: u32, trouble: Trouble },
+    Meet {
+        host: usize,
+        ask: Ask,
+        spare: u32,
+        trouble: Trouble,
+    },
     /// It reaches no broker.
-    Cut { host: usize, ms: u64 },
+    Cut {
+        host: usize,
+        ms: u64,
+    },
     /// It is sent no records.
-    Starve { host: usize, ms: u64 },
+    Starve {
+        host: usize,
+        ms: u64,
+    },
     /// Brokers restart: coordinators or leaders are away.
-    MoveGroup { ms: u64 },
-    MoveTransactions { ms: u64 },
-    MoveLeaders { ms: u64 },
+    MoveGroup {
+        ms: u64,
+    },
+    MoveTransactions {
+        ms: u64,
+    },
+    MoveLeaders {
+        ms: u64,
+    },
     /// For a while, markers for this topic (`None`: the offsets) land late.
-    SlowMarkers { topic: Option<Topic>, ms: u64 },
+    SlowMarkers {
+        topic: Option<Topic>,
+        ms: u64,
+    },
     /// One more process joins for a while.
-    Guest { stay_ms: u64 },
+    Guest {
+        stay_ms: u64,
+    },
     /// A second process starts under the same name.
-    Twin { host: usize },
+    Twin {
+        host: usize,
+    },
     /// The machine's time of day is set wrong.
-    Clock { host: usize, ms: i64 },
+    Clock {
+        host: usize,
+        ms: i64,
+    },
     /// A mailer dies at its `calls`-th receipt from here on.
-    KillMailer { mailer: usize, calls: u32 },
-    FreezeMailer { mailer: usize, ms: u64 },
+    KillMailer {
+        mailer: usize,
+        calls: u32,
+    },
+    FreezeMailer {
+        mailer: usize,
+        ms: u64,
+    },
     /// How the mail server answers the next attempts.
-    Smtp { attempts: u8, answer: Smtp },
+    Smtp {
+        attempts: u8,
+        answer: Smtp,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +159,9 @@ pub enum Smtp {
     Never,
     /// Taken, and the connection is cut before the answer.
     Unanswered,
-    Slow { ms: u64 },
+    Slow {
+        ms: u64,
+    },
 }
 
 impl Mishap {
@@ -172,7 +221,11 @@ impl Tale {
     /// A partition moves while something about it is under way.
     fn draw_unhappy_move(&mut self, at: u64, rng: &mut fastrand::Rng) {
         let host = rng.usize(0..self.hosts);
-        let ask = if rng.bool() { Ask::End } else { Ask::SendOffsets };
+        let ask = if rng.bool() {
+            Ask::End
+        } else {
+            Ask::SendOffsets
+        };
         let before = match rng.u8(0..5) {
             0 | 1 => slow_marker(4_000, rng),
             2 => Mishap::Meet {
@@ -417,7 +470,10 @@ impl fmt::Display for Tale {
             self.seed, self.partitions, self.hosts, self.shards
         )?;
         let traffic = self.traffic.iter().map(|m| (m.at, format!("{:?}", m.what)));
-        let faults = self.faults.iter().map(|f| (f.at, format!("! {:?}", f.what)));
+        let faults = self
+            .faults
+            .iter()
+            .map(|f| (f.at, format!("! {:?}", f.what)));
         let mut lines: Vec<(u64, String)> = traffic.chain(faults).collect();
         lines.sort();
         for (at, what) in lines {
