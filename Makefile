@@ -42,6 +42,13 @@ soak: services ## Random failures of a real cluster for SOAK_MINUTES, nothing lo
 	. '$(SERVICES)' && SOAK_MINUTES='$(SOAK_MINUTES)' DOORWARD_REQUIRE_SERVICES=1 \
 		$(CARGO) test --locked --test it -- --ignored --exact --nocapture failures::soak::soak
 
+SEEDS ?= 100000
+
+.PHONY: simulate
+simulate: ## SEEDS histories on the simulated cluster; the first that fails is printed, made short
+	DOORWARD_SEEDS='$(SEEDS)' $(CARGO) test --release --locked --test it -- \
+		--exact --nocapture simulation::whatever_happens_nothing_is_lost_and_nothing_comes_twice
+
 .PHONY: services
 services: ## Install what test-services needs (Debian packages as root; the rest into the cache)
 	@mkdir -p '$(DOORWARD_TOOLS)'

@@ -20,8 +20,6 @@ pub mod group;
 mod member;
 pub mod network;
 pub mod producer;
-pub mod scripted;
-pub mod scripted_clock;
 pub mod topic;
 pub mod transaction;
 pub mod world;

@@ -144,8 +144,8 @@ impl World {
         all.filter(|disturbed| **disturbed == process).count()
     }
 
-    /// A number below `end`.
-    pub(super) fn draw(&self, end: u64) -> u64 {
+    /// A number below `end`, drawn from the history's seed.
+    pub fn draw(&self, end: u64) -> u64 {
         self.0.network.borrow_mut().rng.u64(0..end.max(1))
     }
 

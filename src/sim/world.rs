@@ -377,7 +377,7 @@ impl World {
     }
 
     /// One step of a process, after which it may be dead, or wake much later. `false`: dead.
-    pub(super) fn live(&self, id: ProcessId) -> bool {
+    pub fn live(&self, id: ProcessId) -> bool {
         let (dies, freezes) = self.process(id, |process| {
             let dies = match &mut process.dies_in {
                 Some(0) => true,

@@ -33,6 +33,7 @@ mod recoveries;
 mod replay;
 mod services;
 mod shard;
+mod simulation;
 mod state;
 mod support;
 mod tidy;

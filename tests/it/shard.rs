@@ -17,9 +17,10 @@ use doorward::record::Provenance;
 use doorward::rules::RuleSet;
 use doorward::shard::control::{Pulse, Stop};
 use doorward::shard::{Parts, Shard, ShardError};
-use doorward::sim::scripted::{Fault, SimBroker, SimLog};
-use doorward::sim::scripted_clock::SimClock;
 use serde_json::json;
+
+use crate::support::scripted::clock::SimClock;
+use crate::support::scripted::{CRASHED, Fault, SimBroker, SimLog};
 
 const START: Timestamp = Timestamp(1_795_327_200_000);
 
@@ -101,9 +102,7 @@ impl World {
             let process = self.process.as_mut().expect("a process");
             match process.turn() {
                 Ok(()) => {}
-                Err(ShardError::Log(LogError::Fatal(why)))
-                    if why == doorward::sim::scripted::CRASHED =>
-                {
+                Err(ShardError::Log(LogError::Fatal(why))) if why == CRASHED => {
                     self.start();
                 }
                 Err(error) => panic!("the shard ended: {error}"),

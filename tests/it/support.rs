@@ -15,6 +15,8 @@ pub mod oracle;
 pub mod process;
 #[path = "support/proxy.rs"]
 pub mod proxy;
+#[path = "support/scripted.rs"]
+pub mod scripted;
 #[path = "support/smtp.rs"]
 pub mod smtp;
 #[path = "support/stage.rs"]

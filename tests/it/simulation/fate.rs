@@ -127,9 +127,9 @@ impl Fate {
                     _ => world.kill_in(process, calls - 1),
                 }
             }
-            Mishap::FreezeMailer { mailer, ms } => {
+            Mishap::FreezeMailer { mailer, calls, ms } => {
                 let process = self.post.borrow().processes[mailer];
-                world.freeze(process, ms);
+                world.freeze_in(process, calls, ms);
             }
             Mishap::Guest { stay_ms } => {
                 self.guests += 1;

@@ -32,7 +32,7 @@ const TURN_MS: u64 = 400;
 /// What the mailers' group and the world outside know.
 #[derive(Default)]
 pub struct Post {
-    owner: Option<usize>,
+    owner: Option<ProcessId>,
     seen_at: u64,
     committed: BTreeMap<i32, i64>,
     /// By mail: how often it may have been taken without a receipt coming of it.
@@ -133,12 +133,20 @@ impl Mailer {
     fn join(&mut self, world: &World) {
         let now = world.now();
         let mut post = self.post.borrow_mut();
+        if let Some(owner) = post.owner
+            && !world.is_dead(owner)
+            && world.frozen_until(owner).is_none()
+            && now <= post.seen_at + SESSION_MS
+        {
+            // Sessions are kept alive in the background, whatever the mailer does.
+            post.seen_at = now;
+        }
         let is_free = post.owner.is_none() || now > post.seen_at + SESSION_MS;
         if self.has_outbox || !is_free {
             return;
         }
         world.note(|| format!("mailer {} gets the outbox", self.number));
-        post.owner = Some(self.number);
+        post.owner = Some(self.process);
         post.seen_at = now;
         self.read_to = post.committed.clone();
         self.has_outbox = true;
@@ -197,7 +205,7 @@ impl Mailer {
         }
         self.committed_at = world.now();
         let mut post = self.post.borrow_mut();
-        if post.owner == Some(self.number) {
+        if post.owner == Some(self.process) {
             post.seen_at = world.now();
             post.committed.extend(positions);
             self.plan.renew(asked);
@@ -220,8 +228,14 @@ impl Mailer {
                 Step::GiveUp(ticket, receipt) => Stage::Writing(ticket, receipt),
                 Step::Delayed => continue,
             };
-            let at = world.now() + 30;
+            // Some mail servers take their time to answer a call.
+            let ms = if world.draw(4) == 0 { 4_000 } else { 50 };
+            let at = world.now() + world.draw(ms);
             self.flights.push(Flight { at, stage });
+            // Between what is prepared and what is sent, much can happen.
+            if !world.live(self.process) {
+                return;
+            }
         }
     }
 
@@ -305,6 +319,7 @@ impl Mailer {
             headers: Vec::new(),
         };
         let place = (Topic::Receipts, receipt.partition);
+        let mail = receipt.record.id.clone();
         // Until it is written, a death leaves the mail without one.
         let at = world.now() + 1_000;
         let stage = Stage::Writing(ticket, receipt);
@@ -313,6 +328,12 @@ impl Mailer {
             Ok(cluster.publish(place, message.clone(), now))
         });
         if written.is_ok() {
+            let mut post = self.post.borrow_mut();
+            if post.owner != Some(self.process) {
+                // Whoever took over could not know of it.
+                *post.excuses.entry(mail).or_default() += 1;
+            }
+            drop(post);
             self.flights
                 .retain(|flight| !matches!(flight.stage, Stage::Writing(of, _) if of == ticket));
             if !early {
@@ -335,13 +356,6 @@ impl Actor for Mailer {
             return Some(until);
         }
         self.join(world);
-        if self.has_outbox {
-            // Its session is kept alive in the background, while it runs.
-            let mut post = self.post.borrow_mut();
-            if post.owner == Some(self.number) && world.now() <= post.seen_at + SESSION_MS {
-                post.seen_at = world.now();
-            }
-        }
         self.land(world);
         if self.has_outbox {
             self.follow_receipts(world);

@@ -155,6 +155,7 @@ impl People {
             Answer::Me => "me",
             Answer::NotMe => "not_me",
             Answer::Resend => "resend",
+            Answer::CancelRecovery => "cancel_recovery",
         };
         let places: Vec<&str> = match (&case, answer) {
             (Some(case), Answer::Me) => case.places.iter().map(|p| p.value.as_str()).collect(),
@@ -255,6 +256,13 @@ fn fill(event: &mut serde_json::Value, kind: Kind, id: u32) {
         Kind::PasswordChanged => set("type", "password_changed"),
         Kind::Stolen => set("type", "reported_stolen"),
         Kind::Deleted => set("type", "account_deleted"),
+        Kind::Recovery { role } => {
+            set("type", "recovery");
+            set("outcome", "requested");
+            if role {
+                set("role", "member");
+            }
+        }
     }
 }
 

@@ -95,7 +95,7 @@ pub fn play(tale: &Tale, bug: Option<Bug>, diary: bool) -> Ending {
 }
 
 /// Lets everything happen, then lets everything settle, twice: once as it is, and once after
-/// all timers are due. Complains where something does not.
+/// a day, when locks have ended and recoveries are released. Complains where something does not.
 fn run(world: &World, tale: &Tale) -> Vec<String> {
     let leaps = tale.traffic.iter().filter_map(|moment| match moment.what {
         What::Leap { minutes } => Some((moment.at, minutes)),
@@ -118,7 +118,7 @@ fn run(world: &World, tale: &Tale) -> Vec<String> {
             return complaints;
         }
     }
-    world.leap(25 * 60_000);
+    world.leap(25 * 3_600_000);
     settle(world).into_iter().collect()
 }
 

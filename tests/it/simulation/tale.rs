@@ -49,14 +49,24 @@ pub enum What {
 
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    Login { country: u8 },
-    WrongPassword { ip: u8 },
+    Login {
+        country: u8,
+    },
+    WrongPassword {
+        ip: u8,
+    },
     WrongCode,
     RightCode,
-    Reset { malicious: bool },
+    Reset {
+        malicious: bool,
+    },
     PasswordChanged,
     Stolen,
     Deleted,
+    /// A recovery is asked for; with a `role`, of a team's account.
+    Recovery {
+        role: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +74,7 @@ pub enum Answer {
     Me,
     NotMe,
     Resend,
+    CancelRecovery,
 }
 
 /// One misfortune.
@@ -137,13 +148,14 @@ pub enum Mishap {
         host: usize,
         ms: i64,
     },
-    /// A mailer dies at its `calls`-th receipt from here on.
+    /// A mailer dies, or stands still, at its `calls`-th mail or receipt from here on.
     KillMailer {
         mailer: usize,
         calls: u32,
     },
     FreezeMailer {
         mailer: usize,
+        calls: u32,
         ms: u64,
     },
     /// How the mail server answers the next attempts.
@@ -244,14 +256,14 @@ impl Tale {
         self.faults.push(Fault { at, what: before });
         let calls = rng.u32(0..6);
         let back_ms = rng.u64(100..15_000);
-        let mover = match rng.u8(0..5) {
+        let mover = match rng.u8(0..6) {
             0 => Mishap::Kill {
                 host,
                 calls,
                 back_ms,
             },
-            1 => Mishap::Stop { host, back_ms },
-            2 | 3 => Mishap::Freeze {
+            1 | 2 => Mishap::Stop { host, back_ms },
+            3 => Mishap::Freeze {
                 host,
                 calls,
                 ms: rng.u64(11_000..30_000),
@@ -265,6 +277,29 @@ impl Tale {
             at: after,
             what: mover,
         });
+        // Something that must be known after the move as it was before.
+        let account = rng.u8(0..ACCOUNTS);
+        let mut at = at;
+        for _ in 0..rng.u8(2..7) {
+            at += rng.u64(50..1_500);
+            let (id, late_ms) = (self.next_id(), 0);
+            let kind = Kind::WrongCode;
+            let what = What::Event {
+                id,
+                account,
+                kind,
+                late_ms,
+            };
+            self.traffic.push(Moment { at, what });
+        }
+    }
+
+    fn next_id(&self) -> u32 {
+        let ids = self.traffic.iter().filter_map(|moment| match moment.what {
+            What::Event { id, .. } => Some(id),
+            _ => None,
+        });
+        ids.max().unwrap_or(0) + 1
     }
 
     fn draw_traffic(&mut self, rng: &mut fastrand::Rng) {
@@ -310,20 +345,23 @@ impl Tale {
             }
         }
         for _ in 0..rng.usize(0..20) {
-            let kind = match rng.u8(0..14) {
+            let kind = match rng.u8(0..17) {
                 0..=6 => Kind::Login { country: 0 },
                 7 | 8 => Kind::WrongCode,
                 9 | 10 => Kind::RightCode,
                 11 => Kind::PasswordChanged,
                 12 => Kind::Stolen,
-                _ => Kind::Deleted,
+                13 => Kind::Deleted,
+                _ => Kind::Recovery {
+                    role: rng.u8(0..4) == 0,
+                },
             };
             let at = rng.u64(1_000..SPAN_MS);
             self.traffic.push(event(at, rng.u8(0..ACCOUNTS), kind, 0));
         }
         for _ in 0..rng.usize(0..14) {
             let at = rng.u64(2_000..SPAN_MS);
-            let what = match rng.u8(0..10) {
+            let what = match rng.u8(0..12) {
                 0 | 1 => What::Again {
                     id: rng.u32(1..=id),
                 },
@@ -341,7 +379,8 @@ impl Tale {
                     answer: match n {
                         5 | 6 => Answer::Me,
                         7 | 8 => Answer::NotMe,
-                        _ => Answer::Resend,
+                        9 => Answer::Resend,
+                        _ => Answer::CancelRecovery,
                     },
                 },
             };
@@ -353,7 +392,7 @@ impl Tale {
 fn mishap(hosts: usize, rng: &mut fastrand::Rng) -> Mishap {
     let host = rng.usize(0..hosts);
     let calls = rng.u32(0..12);
-    match rng.u8(0..28) {
+    match rng.u8(0..29) {
         0..=3 => Mishap::Kill {
             host,
             calls,
@@ -414,8 +453,9 @@ fn mishap(hosts: usize, rng: &mut fastrand::Rng) -> Mishap {
             mailer: rng.usize(0..2),
             calls: rng.u32(0..3),
         },
-        25 | 26 => Mishap::FreezeMailer {
+        25..=27 => Mishap::FreezeMailer {
             mailer: rng.usize(0..2),
+            calls: rng.u32(0..3),
             ms: rng.u64(1_000..30_000),
         },
         _ => Mishap::Smtp {

@@ -1,16 +1,20 @@
-//! A log in memory: the same shard code runs on it single-threaded and deterministic.
+//! A log in memory whose commits go wrong by a script: for stories about the shard's loop
+//! that say which commit it is. What a cluster really does, `doorward::sim` models.
 //!
 //! [`SimBroker`] is what survives a crash: input partitions, committed outputs, state, and
 //! the group's offsets. [`SimLog`] is one shard's view of it. A transaction appears whole
 //! or not at all, and a script of [`Fault`]s says which commits go wrong and how.
+
+#[path = "scripted/clock.rs"]
+pub mod clock;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::event::Timestamp;
-use crate::log::{
+use doorward::event::Timestamp;
+use doorward::log::{
     EachState, InputRecord, Log, LogError, OutputRecord, OutputTopic, Restored, Restoring,
     Transaction, Wakeup,
 };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::event::Timestamp;
+use doorward::clock::Clock;
+use doorward::event::Timestamp;
 
 /// A clock that its clones share. A sleep moves it.
 #[derive(Clone, Debug)]
