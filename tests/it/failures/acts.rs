@@ -87,9 +87,7 @@ pub fn coordinators(scene: &Scene) -> Vec<usize> {
     let of_transactions = scene
         .cluster
         .transaction_coordinator(&format!("{group}-i0-0"));
-    let mut both = vec![of_transactions, scene.cluster.group_coordinator(group)];
-    both.dedup();
-    both
+    vec![of_transactions, scene.cluster.group_coordinator(group)]
 }
 
 /// Requests of a transaction that are lost on the way, or whose answers are.

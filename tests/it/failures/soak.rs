@@ -10,7 +10,7 @@ use crate::support::stage::{self, BROKERS, INSTANCES, Scene, Stage};
 const ACTS: std::ops::RangeInclusive<usize> = 1..=4;
 const ROUNDS: usize = 5;
 /// One act in so many takes the whole cluster away.
-const AWAY_ONCE_IN: usize = 25;
+const AWAY_ONCE_IN: usize = 20;
 /// How long it is away in the first minutes, so that a short run has seen it, and later.
 const AWAY: Duration = Duration::from_secs(70);
 const AWAY_LONG: Duration = Duration::from_secs(10 * 60);
