@@ -3,6 +3,7 @@
 pub mod check;
 pub mod demo;
 pub mod generate;
+pub mod recovery;
 pub mod replay;
 pub mod run;
 pub mod send;
@@ -43,6 +44,8 @@ pub enum Command {
     Replay(replay::Args),
     /// Write labelled synthetic login traffic
     Generate(generate::Args),
+    /// Decide a recovery that was stopped twice in a row
+    Recovery(recovery::Args),
     /// Run the service
     Run(run::Args),
     /// Publish events, keyed by account
@@ -62,6 +65,7 @@ impl Command {
             Command::Check(args) => check::run(args),
             Command::Replay(args) => replay::run(args),
             Command::Generate(args) => generate::run(args),
+            Command::Recovery(args) => recovery::run(args),
             Command::Run(args) => run::run(args),
             Command::Send(args) => send::run(args),
             Command::Topics(args) => topics::run(args),

@@ -13,6 +13,7 @@ pub mod raw;
 pub mod settings;
 mod state;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::Arc;
@@ -54,6 +55,12 @@ pub struct KafkaClient {
     forwarded: BTreeMap<i32, Queue<Context>>,
     /// Partitions that are fetched.
     fetched: Vec<i32>,
+    /// The id under which the group gave this member what it holds.
+    member: Option<CString>,
+    /// What it holds belongs to an id that the group has forgotten.
+    expelled: Cell<bool>,
+    /// Held by the consumer before this one, and not given up by the shard yet.
+    gone: Vec<i32>,
     buffer: Buffer,
     /// Reads uncommitted, for high watermarks.
     inquiry: Native<Quiet>,
@@ -68,11 +75,7 @@ impl KafkaClient {
     /// answer is no error here.
     pub fn new(kafka: &Kafka, topics: &Topics, shard: usize) -> Result<KafkaClient, LogError> {
         let refused = |error: KafkaError| LogError::Fatal(format!("the Kafka settings: {error}"));
-        let consumer: BaseConsumer<Context> = settings::input(kafka, shard)
-            .create_with_context(Context::default())
-            .map_err(refused)?;
-        consumer.subscribe(&[&topics.events]).map_err(refused)?;
-        let consumer = Arc::new(consumer);
+        let consumer = join(kafka, topics, shard)?;
         let events = CString::new(topics.events.as_str())
             .map_err(|_| LogError::Fatal("the name of the events topic holds a NUL".into()))?;
         let inquiry = settings::inquiry(kafka);
@@ -93,10 +96,65 @@ impl KafkaClient {
             consumer,
             forwarded: BTreeMap::new(),
             fetched: Vec::new(),
+            member: None,
+            expelled: Cell::new(false),
+            gone: Vec::new(),
             buffer: Buffer::new(TAKE),
             inquiry,
             last_probe: None,
         })
+    }
+
+    /// Goes on with another consumer, after the group has thrown this one out without a word:
+    /// while a rebalance waits for its answer, librdkafka takes a new id and says nothing
+    /// (`rd_kafka_cgrp_revoke_all_rejoin_maybe`), and what it is given back under that id
+    /// may have had another owner in between. So all that was held is lost.
+    fn join_anew(&mut self) -> Result<(), LogError> {
+        let consumer = join(&self.kafka, &self.topics, self.shard)?;
+        let queue = Queue::new(&consumer);
+        let held: Vec<i32> = self.forwarded.keys().copied().collect();
+        tracing::warn!(shard = self.shard, partitions = ?held, "thrown out of the group; joining anew");
+        if !held.is_empty() {
+            consumer.context().report_lost(held.clone());
+        }
+        self.answer_and_leave();
+        let old = (
+            std::mem::take(&mut self.forwarded),
+            std::mem::replace(&mut self.queue, queue),
+            std::mem::replace(&mut self.consumer, consumer),
+        );
+        self.gone = held;
+        self.member = None;
+        self.expelled.set(false);
+        // Leaving may take long, and nothing waits for it.
+        std::thread::Builder::new()
+            .name(format!("leaving-{}", self.shard))
+            .spawn(move || drop(old))
+            .map(drop)
+            .map_err(|error| LogError::Unavailable(format!("a thread to leave on: {error}")))
+    }
+
+    /// Answers what the group has asked and nobody answered, and agrees to all that follows.
+    fn answer_and_leave(&mut self) {
+        let context = Arc::clone(self.consumer.context());
+        context.begin_close();
+        while let Some(step) = context.next_rebalance() {
+            if let Rebalance::Assigned(_) = step {
+                let none = TopicPartitionList::new();
+                if let Err(error) = self.consumer.incremental_assign(&none) {
+                    tracing::debug!(%error, "an assignment was refused while leaving");
+                }
+            }
+        }
+        let all = self.fetched.clone();
+        if let Err(error) = self.unassign(&all) {
+            tracing::warn!(%error, "partitions could not be given up before leaving the group");
+        }
+    }
+
+    /// The id of this member at the moment, where it is one.
+    fn member_id(&self) -> Option<CString> {
+        Membership::of(self.consumer.client()).map(|found| found.member_id().to_owned())
     }
 
     fn judge(&self, error: &KafkaError) -> Result<(), LogError> {
@@ -146,6 +204,10 @@ impl Client for KafkaClient {
                 }
             }
         }
+        // Where librdkafka has said that all is lost, the shard hears of it anyway.
+        if self.expelled.take() && self.consumer.context().lost().is_empty() {
+            return self.join_anew();
+        }
         Ok(())
     }
 
@@ -162,6 +224,14 @@ impl Client for KafkaClient {
     }
 
     fn agree(&mut self, partitions: &[i32]) -> Result<(), LogError> {
+        let member = self.member_id();
+        if member.is_none() || !self.forwarded.is_empty() && member != self.member {
+            self.join_anew()?;
+            return Err(LogError::Unavailable(
+                "thrown out of the consumer group".into(),
+            ));
+        }
+        self.member = member;
         for partition in partitions {
             let queue = Queue::forwarded(&self.topics.events, *partition, &self.queue).ok_or_else(
                 || LogError::Unavailable(format!("partition {partition} has no queue")),
@@ -190,6 +260,10 @@ impl Client for KafkaClient {
     }
 
     fn give_up(&mut self, partitions: &[i32]) -> Result<(), LogError> {
+        if !self.gone.is_empty() && partitions == self.gone {
+            self.gone.clear();
+            return Ok(());
+        }
         let given_up = self.unassign(partitions);
         for partition in partitions {
             self.forwarded.remove(partition);
@@ -245,7 +319,15 @@ impl Client for KafkaClient {
     }
 
     fn membership(&self) -> Option<Arc<Membership>> {
-        Membership::of(self.consumer.client()).map(Arc::new)
+        let found = Membership::of(self.consumer.client()).map(Arc::new);
+        if self.forwarded.is_empty() {
+            return found;
+        }
+        // Under another id it would vouch for partitions that others may have owned since.
+        let vouches = |found: &Arc<Membership>| self.member.as_deref() == Some(found.member_id());
+        let found = found.filter(vouches);
+        self.expelled.set(found.is_none());
+        found
     }
 
     fn committed(&self, partition: i32, within: Duration) -> Result<Restored, LogError> {
@@ -306,15 +388,21 @@ impl Client for KafkaClient {
     }
 
     fn leave(&mut self) {
-        self.consumer.context().begin_close();
-        let all = std::mem::take(&mut self.fetched);
-        let mut list = TopicPartitionList::new();
-        for partition in all {
-            list.add_partition(&self.topics.events, partition);
-        }
-        if let Err(error) = self.consumer.incremental_unassign(&list) {
-            tracing::warn!(%error, "partitions could not be given up before leaving the group");
-        }
+        self.answer_and_leave();
         self.forwarded.clear();
     }
+}
+
+/// A consumer that asks the group for partitions of the events.
+fn join(
+    kafka: &Kafka,
+    topics: &Topics,
+    shard: usize,
+) -> Result<Arc<BaseConsumer<Context>>, LogError> {
+    let refused = |error: KafkaError| LogError::Fatal(format!("the Kafka settings: {error}"));
+    let consumer: BaseConsumer<Context> = settings::input(kafka, shard)
+        .create_with_context(Context::default())
+        .map_err(refused)?;
+    consumer.subscribe(&[&topics.events]).map_err(refused)?;
+    Ok(Arc::new(consumer))
 }

@@ -2,7 +2,7 @@
 //! are, and how to make them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -18,6 +18,8 @@ const WEEK_MS: &str = "604800000";
 /// Six hours: how long a record of account state may wait for compaction, and so how far a
 /// tombstone may lag.
 const COMPACTION_LAG_MS: &str = "21600000";
+/// How long topics that were made are waited for.
+const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 
 /// What one topic should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -289,6 +291,7 @@ pub fn create(kafka: &Kafka, specs: &[Spec]) -> Result<Vec<(String, bool)>, LogE
     let made = with_admin(kafka, async |admin| {
         admin.create_topics(&new, &options()).await
     })?;
+    wait_until_shown(kafka, specs)?;
     made.into_iter()
         .map(|result| match result {
             Ok(name) => Ok((name, true)),
@@ -296,6 +299,21 @@ pub fn create(kafka: &Kafka, specs: &[Spec]) -> Result<Vec<(String, bool)>, LogE
             Err((name, code)) => Err(classify(code, &format!("making the topic {name}"))),
         })
         .collect()
+}
+
+/// A broker shows a new topic a moment after the controller made it, and whoever starts
+/// right after would be told that it does not exist. Where that takes longer than
+/// [`SHOWN_WITHIN`], they are.
+fn wait_until_shown(kafka: &Kafka, specs: &[Spec]) -> Result<(), LogError> {
+    let consumer = inquiry(kafka)?;
+    let began = Instant::now();
+    let mut all = false;
+    while !all && began.elapsed() < SHOWN_WITHIN {
+        std::thread::sleep(Duration::from_millis(50));
+        let mut specs = specs.iter();
+        all = specs.all(|spec| partitions(&consumer, &spec.name).is_ok());
+    }
+    Ok(())
 }
 
 fn options() -> AdminOptions {

@@ -3,7 +3,7 @@
 //
 //   node server.js --tls none|starttls|implicit [--key FILE --cert FILE] [--login USER:PASSWORD]
 //                  [--temporary N] [--drop N] [--delay MS] [--port N] [--grey MS]
-//                  [--busy-every N] [--cut-data N] [--banner MS]
+//                  [--busy-every N] [--cut-data N] [--banner MS] [--recipient MS]
 //
 // --temporary N  answers 451 to the first N messages
 // --drop N       cuts the connection after the first N messages' data, before the answer
@@ -13,6 +13,7 @@
 // --busy-every N greets each N-th connection with 421 and closes it
 // --cut-data N   cuts the connection while the text of the first N messages arrives
 // --banner MS    greets the first connection only after that time
+// --recipient MS waits that long before it accepts a recipient
 //
 // A recipient that starts with `reject` is answered 550, one that starts with `later` 450.
 // After a message to one that starts with `bye` was answered 250, the connection is closed.
@@ -42,6 +43,7 @@ const { values: options } = parseArgs({
     'busy-every': { type: 'string', default: '0' },
     'cut-data': { type: 'string', default: '0' },
     banner: { type: 'string', default: '0' },
+    recipient: { type: 'string', default: '0' },
   },
 });
 
@@ -52,6 +54,7 @@ const greyMs = Number(options.grey);
 const busyEvery = Number(options['busy-every']);
 let cutsLeft = Number(options['cut-data']);
 const bannerMs = Number(options.banner);
+const recipientMs = Number(options.recipient);
 let connections = 0;
 const firstTries = new Map();
 
@@ -109,7 +112,7 @@ const server = new SMTPServer({
       : address.address.startsWith('later') || isGrey(address.address)
         ? [450, '4.2.1 mailbox busy']
         : [250, ''];
-    if (code === 250) return done();
+    if (code === 250) return setTimeout(done, recipientMs);
     print({ event: 'recipient_refused', to: address.address, answer: code });
     return done(refusal(code, text));
   },

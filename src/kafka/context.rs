@@ -48,6 +48,14 @@ impl Context {
             .collect()
     }
 
+    /// Says that these partitions are lost, as the first that the shard hears of.
+    pub fn report_lost(&self, partitions: Vec<i32>) {
+        self.lock().push_front(Rebalance::Revoked {
+            partitions,
+            lost: true,
+        });
+    }
+
     /// From now on rebalances are agreed to without asking: nobody polls any longer.
     pub fn begin_close(&self) {
         self.closing.store(true, Ordering::Relaxed);

@@ -31,6 +31,9 @@ const NEWS_PAUSE: Duration = Duration::from_micros(100);
 const NEWS_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How librdkafka's log calls the states of a connection on which requests are sent.
 const WORKING: [&str; 2] = [" in state UP", " in state REAUTH"];
+/// How it calls the connection of the first metadata, which every producer closes as soon as
+/// it knows the brokers. No transaction goes through it.
+const BOOTSTRAP: &str = "/bootstrap: ";
 
 /// A registered producer. Its own thread serves delivery reports, so that the raw commit
 /// call returns as soon as the broker has answered.
@@ -57,7 +60,8 @@ impl ClientContext for Reports {
     /// at the level of debugging (`rd_kafka_broker_set_error`): before requests that were
     /// under way are sent again.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        if facility == "FAIL" && WORKING.iter().any(|state| text.contains(state)) {
+        let was_working = WORKING.iter().any(|state| text.contains(state));
+        if facility == "FAIL" && was_working && !text.contains(BOOTSTRAP) {
             self.disturbed.store(true, Ordering::Release);
         }
         match level {

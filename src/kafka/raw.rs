@@ -228,6 +228,16 @@ impl Membership {
         };
         is_member.then_some(this)
     }
+
+    /// The id that the group gave to this member; another one after it was thrown out.
+    pub fn member_id(&self) -> &CStr {
+        // SAFETY: the string is not null (`of`) and lives as long as the metadata.
+        unsafe {
+            CStr::from_ptr(sys::rd_kafka_consumer_group_metadata_member_id(
+                self.0.as_ptr(),
+            ))
+        }
+    }
 }
 
 impl Drop for Membership {

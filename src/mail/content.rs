@@ -124,9 +124,9 @@ pub fn render(
     };
     let subject = fill(said.subject, &[("site", &name)]);
     let links_note = links.map(|links| {
-        let note = match links.me {
-            Some(_) => &w.mail.links,
-            None => &w.mail.link_co_owner,
+        let note = match choices.len() {
+            1 => &w.mail.link_co_owner,
+            _ => &w.mail.links,
         };
         fill(note, &[("until", &w.time(links.valid_until))])
     });

@@ -64,7 +64,7 @@ pub(super) async fn help_asked(
     let case = clean::case_reference(&form.case).and_then(|id| web.parts.cases.get(&id));
     let ask = async {
         let waits = |case: &CaseRecord| match RecoveryState::of(case) {
-            Some(recovery) => recovery.is_open(),
+            Some(recovery) => recovery == RecoveryState::Held,
             None => Settled::of(case).is_none_or(Settled::is_locked),
         };
         let Some(case) = case.filter(|case| waits(case)) else {

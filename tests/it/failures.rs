@@ -57,6 +57,13 @@ fn an_instance_that_freezes_past_its_session_wakes_as_nobody() {
 }
 
 #[test]
+fn an_instance_that_freezes_amid_a_rebalance_believes_nothing_that_it_held() {
+    with_stage("frozen in a rebalance", |scene| {
+        acts::freeze_in_a_rebalance(scene, 0, OUT_OF_THE_GROUP);
+    });
+}
+
+#[test]
 fn an_instance_that_is_cut_off_past_its_session_comes_back_as_nobody() {
     with_stage("cut off", |scene| {
         acts::cut_off(scene, 0, Mode::Cut, OUT_OF_THE_GROUP);

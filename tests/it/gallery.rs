@@ -40,6 +40,18 @@ fn gallery() {
                 &format!("/c/{link}"),
             );
         }
+        for state in ["held", "needs_operator", "released", "cancelled"] {
+            let recovery = recovery(state, locale);
+            broker.write_case(&recovery);
+            pages.wait_for_case(&recovery);
+            let link = token(&broker.config, &recovery, RecipientPart::Owner);
+            write(
+                folder,
+                &pages,
+                &format!("recovery-{state}-{locale}"),
+                &format!("/c/{link}"),
+            );
+        }
         for (name, path) in [("forged", "/c/x"), ("help", "/help"), ("missing", "/")] {
             let html = pages.get_in(path, locale).body;
             save(folder, &pages, &format!("{name}-{locale}"), html);
@@ -50,6 +62,14 @@ fn gallery() {
             &MailRecord {
                 locale: Some(locale.into()),
                 ..mail()
+            },
+        );
+        write_mail(
+            folder,
+            &format!("mail-recovery-{locale}"),
+            &MailRecord {
+                locale: Some(locale.into()),
+                ..crate::mail::recovery::held()
             },
         );
     }
@@ -109,6 +129,18 @@ fn gallery() {
             ..mail()
         },
     );
+}
+
+/// A recovery that was asked for twice.
+fn recovery(state: &str, locale: &str) -> CaseRecord {
+    let until = wall_clock().plus_ms(52_000_000).to_string();
+    CaseRecord {
+        id: format!("k-{state}-{locale}-4e1f77"),
+        reason: "recovery_requested".into(),
+        places: Vec::new(),
+        until: Some(until),
+        ..grown(state, locale)
+    }
 }
 
 /// A case with more to show.

@@ -277,3 +277,48 @@ fn commands_that_need_a_cluster_say_that_it_is_unreachable() {
     let checked = site.command(&["topics", "check"]);
     assert_eq!(checked.status.code(), Some(3));
 }
+
+/// A producer that takes its own beginning for a lost connection registers its transactional
+/// id anew for every commit, which costs twenty times the commit.
+#[test]
+fn a_producer_whose_brokers_are_all_there_is_not_disturbed() {
+    use doorward::kafka::producer::Producer;
+    use doorward::log::client::Producer as _;
+    use doorward::log::{OutputRecord, OutputTopic};
+
+    let Some(cluster) = kafka::shared() else {
+        return;
+    };
+    let site = Doorward::new(cluster, "");
+    site.create_topics(1);
+    let settings = doorward::config::Kafka {
+        brokers: cluster.bootstrap(),
+        group: cluster.unique("undisturbed"),
+        instance: "one".into(),
+        properties: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        session_timeout: Duration::from_secs(10),
+        transaction_timeout: Duration::from_secs(5),
+        transactions: true,
+    };
+    let topics = doorward::config::Topics {
+        commands: site.topic("commands"),
+        ..doorward::config::Topics::default()
+    };
+    let producer = Producer::register(&settings, &topics, 0).expect("a producer");
+    let record = OutputRecord {
+        topic: OutputTopic::Commands,
+        key: b"u".to_vec(),
+        payload: Some(b"{}".to_vec()),
+        partition: None,
+        headers: Vec::new(),
+    };
+    for _ in 0..3 {
+        producer.begin().expect("begun");
+        producer
+            .send_all(std::slice::from_ref(&record), PATIENCE)
+            .expect("sent");
+        producer.commit(PATIENCE).expect("committed");
+        assert!(!producer.is_disturbed());
+    }
+}

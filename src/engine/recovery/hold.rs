@@ -161,7 +161,8 @@ pub fn answered(work: &mut Work<'_>, account: &mut Account, control: &Control<'_
             stop(work, account);
             true
         }
-        Some("resend") if held.is_open() => resend(work, account),
+        // Of one that is disputed there is nothing to press.
+        Some("resend") if held.state == CaseState::Held => resend(work, account),
         _ => false,
     }
 }
@@ -227,8 +228,8 @@ pub fn operator(work: &mut Work<'_>, account: &mut Account, request: &str) -> Op
         }
         ("cancel_recovery" | "release_recovery", _) => Some(false),
         ("resend", _) if named => {
-            let open = held.is_some_and(Recovery::is_open);
-            Some(open && resend(work, account))
+            let is_held = held.is_some_and(|held| held.state == CaseState::Held);
+            Some(is_held && resend(work, account))
         }
         _ => None,
     }

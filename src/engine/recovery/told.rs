@@ -52,29 +52,22 @@ pub fn tell_of_refusal(
     true
 }
 
-/// The mail once more, for a link that expired; the caps hold here, too.
+/// The mail once more, for a link that got lost; the caps hold here, too.
 pub fn resend(work: &mut Work<'_>, account: &mut Account) -> bool {
     let now = work.now;
-    let change = account
-        .rest
-        .as_ref()
-        .and_then(|rest| rest.email_change.clone());
-    let Some(recoveries) = account.rest_mut().recoveries.as_deref_mut() else {
+    let Some(held) = account.recovery().cloned() else {
         return false;
     };
-    let Some(held) = recoveries.current.as_deref() else {
-        return false;
-    };
-    let to = mailing::recipients(held.contact.as_deref(), change.as_ref(), now);
+    let to = recipients(account, held.contact.as_deref(), now);
     if to.is_empty() {
         work.out.counts.mail_no_address += 1;
         return false;
     }
+    let recoveries = account.rest_mut().recoveries.get_or_insert_default();
     if !mailing::may_send(&mut recoveries.mails, KEPT_FOR_HOLDS, now) {
         work.out.counts.mail_capped += 1;
         return false;
     }
-    let held = held.clone();
     let again = work.event.event.id.to_string();
     mail(work, &held, to, &again);
     true

@@ -27,11 +27,6 @@ impl RecoveryState {
             _ => None,
         }
     }
-
-    /// Whether its owner may want the mail about it.
-    pub fn is_open(self) -> bool {
-        matches!(self, RecoveryState::Held | RecoveryState::NeedsOperator)
-    }
 }
 
 impl Pages<'_> {

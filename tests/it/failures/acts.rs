@@ -40,6 +40,19 @@ pub fn freeze(scene: &mut Scene, at: usize, so_long: Duration) {
     scene.instances[at].signal("CONT");
 }
 
+/// The same while the group is handing partitions round: what it has asked is answered
+/// by a member that it has forgotten meanwhile.
+pub fn freeze_in_a_rebalance(scene: &mut Scene, at: usize, so_long: Duration) {
+    let other = INSTANCES - 1 - at;
+    assert_eq!(scene.instances[other].terminate().code(), Some(0));
+    scene.instances[other].start();
+    let joins = "\"started\"";
+    eventually("the other to join", PATIENCE, || {
+        scene.instances[other].log().contains(joins).then_some(())
+    });
+    freeze(scene, at, so_long);
+}
+
 /// Neither the process nor the brokers know why the other is silent.
 pub fn cut_off(scene: &mut Scene, at: usize, how: Mode, so_long: Duration) {
     scene.cluster.door(at).set(how);

@@ -61,7 +61,7 @@ fn act(scene: &mut Scene, rng: &mut fastrand::Rng, elapsed: Duration) -> String 
         acts::away(scene, so_long);
         return format!("cluster away for {so_long:?}");
     }
-    match rng.usize(..10) {
+    match rng.usize(..11) {
         0 => {
             acts::kill(scene, at);
             format!("instance {at} killed")
@@ -91,7 +91,12 @@ fn act(scene: &mut Scene, rng: &mut fastrand::Rng, elapsed: Duration) -> String 
             acts::kill_broker(scene, broker);
             format!("broker {broker} killed")
         }
-        7 | 8 => {
+        7 => {
+            let so_long = seconds(1, 20, rng);
+            acts::freeze_in_a_rebalance(scene, at, so_long);
+            format!("instance {at} frozen in a rebalance for {so_long:?}")
+        }
+        8 | 9 => {
             let (what, kind, then) = acts::TRAPS[rng.usize(..acts::TRAPS.len())];
             acts::trap(scene, at, what, kind, then);
             format!("instance {at}: {what}")

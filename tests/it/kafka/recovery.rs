@@ -1,5 +1,8 @@
 //! A recovery on a real broker: from the request to the button in the owner's mail.
 
+use doorward::event::Timestamp;
+use doorward::event::wire::{self, MacKey, MacKeys};
+
 use super::now_ms;
 use crate::support::doorward::Doorward;
 use crate::support::kafka::{self, Cluster};
@@ -82,4 +85,82 @@ fn an_owner_stops_a_recovery_by_the_link_in_the_mail_whatever_dies_in_between() 
     );
     assert!(site.terminate().success());
     assert_eq!(smtp.mails().len(), 1, "one mail, whatever died");
+}
+
+#[test]
+fn an_operator_decides_a_recovery_that_was_stopped_twice_in_a_row() {
+    let Some(cluster) = kafka::shared() else {
+        return;
+    };
+    let mut site = Doorward::new(cluster, "shards = 1");
+    site.create_topics(2);
+    site.start();
+    site.wait_until_ready();
+    let keys = MacKeys(vec![MacKey {
+        id: "1".into(),
+        bytes: vec![0x22; 32],
+    }]);
+    // The recovery whose request has this id, as soon as it is in this state.
+    let recovery = |request: &str, state: &str| {
+        eventually(&format!("{request} {state}"), PATIENCE, || {
+            let cases = cluster.read_committed(&site.topic("cases"));
+            let mut cases = cases.iter().rev().map(kafka::Record::json);
+            cases.find(|case| case["evidence"][0]["id"] == request && case["state"] == state)
+        })
+    };
+    for request in ["r-1", "r-2"] {
+        let event = format!(
+            r#"{{"id":"{request}","type":"recovery","outcome":"requested","time":{},"account":"ada"}}"#,
+            now_ms()
+        );
+        cluster.produce(&site.topic("events"), [("ada", event.as_str())]);
+        let case = recovery(request, "held");
+        let stop = wire::case_response(
+            &wire::CaseResponse {
+                id: &format!("a-{request}"),
+                account: Some("ada"),
+                case: case["id"].as_str().expect("an id"),
+                case_version: 1,
+                answer: "cancel_recovery",
+                places: &[],
+                by: "owner",
+                time: Timestamp(i64::try_from(now_ms()).expect("a time")),
+            },
+            &keys,
+        );
+        let stop = String::from_utf8(stop).expect("text");
+        cluster.produce(&site.topic("events"), [("ada", stop.as_str())]);
+        let stopped = ["cancelled", "needs_operator"][usize::from(request == "r-2")];
+        recovery(request, stopped);
+    }
+    let case = recovery("r-2", "needs_operator");
+    let case = case["id"].as_str().expect("an id");
+    let decide = |request: &str, case: &str| {
+        let who = ["--operator", "ann", "--reason", "spoke to the owner"];
+        let output = site.command(&[&["recovery", request, "--case", case], &who[..]].concat());
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said, errors)
+    };
+    let (status, _, errors) = decide("cancel", "k-unknown");
+    assert_eq!(status, Some(1), "{errors}");
+    let (status, said, errors) = decide("release", case);
+    assert_eq!(status, Some(0), "{errors}");
+    assert!(said.contains("held, and goes through at"), "{said}");
+    let (status, _, errors) = decide("release", case);
+    assert_eq!(status, Some(1));
+    assert!(errors.contains("nobody disputes it"), "{errors}");
+    let (status, said, errors) = decide("cancel", case);
+    assert_eq!(status, Some(0), "{errors}");
+    assert_eq!(said, format!("{case}: cancelled\n"));
+    assert_eq!(
+        commands(cluster, &site),
+        [
+            "hold_recovery",
+            "cancel_recovery",
+            "hold_recovery",
+            "cancel_recovery"
+        ]
+    );
+    assert!(site.terminate().success());
 }

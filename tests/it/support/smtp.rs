@@ -51,6 +51,8 @@ pub struct Behaviour {
     pub cut_data: u32,
     /// How long the first connection waits for its greeting.
     pub banner: Duration,
+    /// How long it waits before it accepts a recipient.
+    pub recipient: Duration,
 }
 
 /// A running server on 127.0.0.1.
@@ -114,6 +116,7 @@ impl SmtpServer {
             .args(["--busy-every", &behaviour.busy_every.to_string()])
             .args(["--cut-data", &behaviour.cut_data.to_string()])
             .args(["--banner", &behaviour.banner.as_millis().to_string()])
+            .args(["--recipient", &behaviour.recipient.as_millis().to_string()])
             .current_dir(folder.path());
         if let Some((user, password)) = behaviour.login {
             command.args(["--login", &format!("{user}:{password}")]);
