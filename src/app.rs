@@ -30,6 +30,7 @@ use crate::topics;
 
 use edges::Edges;
 use shards::ShardThread;
+use watchdog::Watched;
 
 /// How long a shutdown may take before the process ends in any case.
 pub const SHUTDOWN: Duration = Duration::from_secs(20);
@@ -165,7 +166,9 @@ impl Service {
         }
         // Each shard has said by now that it is not ready.
         self.readiness.clear(KAFKA);
-        watchdog::start(&self.shards)?;
+        let mut watched: Vec<Watched> = self.shards.iter().map(Watched::shard).collect();
+        watched.push(Watched::outbox(self.edges.outbox()));
+        watchdog::start(watched)?;
         tracing::info!(
             shards = self.shards.len(),
             partitions = context.partitions,

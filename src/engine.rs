@@ -81,7 +81,7 @@ pub struct Settings {
 
 impl Settings {
     /// [`Settings::max_forgettable_bytes`] unless something else is said: room for about
-    /// 150,000 accounts with one failed sign-in.
+    /// 170,000 accounts with one failed sign-in.
     pub const MAX_FORGETTABLE_BYTES: usize = 100 * 1024 * 1024;
 }
 

@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::link::{KeyError, LinkKeys};
 use crate::metrics::Metrics;
 use crate::publish::{Publisher, wall_clock};
+use crate::shard::control::Pulse;
 use clock::Clock;
 use outbox::{Outbox, OutboxError, OutboxEvent};
 pub use plan::schedule::RetrySchedule;
@@ -138,6 +139,12 @@ impl Mailer {
             clock,
             metrics,
         })
+    }
+
+    /// The sign of life of the thread that speaks to Kafka; silent for longer than
+    /// [`outbox::MAX_POLL_INTERVAL`], it hangs.
+    pub fn pulse(&self) -> Pulse {
+        self.outbox.pulse()
     }
 
     /// Sends until `shutdown` is ready, then waits for what the server may be taking, at most

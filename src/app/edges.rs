@@ -17,6 +17,7 @@ use crate::mail::transport::Transport;
 use crate::mail::{Mailer, RetrySchedule};
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
+use crate::shard::control::Pulse;
 use crate::web::cases::{CaseReader, Cases};
 use crate::web::{self, ACKNOWLEDGE_WITHIN};
 
@@ -44,6 +45,7 @@ pub struct Edges {
     stop: watch::Sender<bool>,
     waker: Sender<Wake>,
     cases: CaseReader,
+    outbox: Pulse,
 }
 
 impl Edges {
@@ -69,6 +71,7 @@ impl Edges {
             stop,
             waker: parts.waker,
             cases: reader,
+            outbox: Pulse::new(),
         };
         // tokio's types need to know their runtime when they are made.
         let runtime = edges.runtime.handle().clone();
@@ -84,6 +87,7 @@ impl Edges {
         let mailer = Mailer::start(config, transport, parts.schedule, metrics)
             .context("the mailer")
             .or_status(Status::Usage)?;
+        edges.outbox = mailer.pulse();
         let shutdown = until(stopped.clone());
         edges.spawn("mailer", async move {
             mailer.run(shutdown).await;
@@ -111,6 +115,11 @@ impl Edges {
         });
         edges.runtime.spawn(report_cases(cases, parts.readiness));
         Ok(edges)
+    }
+
+    /// The sign of life of the thread that reads the outbox.
+    pub fn outbox(&self) -> Pulse {
+        self.outbox.clone()
     }
 
     fn spawn(

@@ -27,14 +27,16 @@ use crate::follow::{FollowError, Follower};
 use crate::kafka::settings::Quiet;
 use crate::kafka::settings::common;
 use crate::publish::wall_clock;
+use crate::shard::control::Pulse;
 
 /// Longest wait for the last commit and the farewell to the group.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 /// What a receipt may take, beside the mail server's answer, when a partition goes.
 const RECEIPT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the thread may be away from the group: longer than a partition's mails are
-/// waited for.
-const MAX_POLL_INTERVAL: Duration = Duration::from_secs(15 * 60);
+/// waited for, and than any call to a Kafka that is away takes. A thread that is silent for
+/// longer hangs.
+pub const MAX_POLL_INTERVAL: Duration = Duration::from_secs(15 * 60);
 const POLL: Duration = Duration::from_millis(50);
 /// Longest wait for a partition to be read from elsewhere.
 const SEEK: Duration = Duration::from_secs(5);
@@ -78,6 +80,7 @@ pub enum OutboxEvent {
 pub struct Outbox {
     pub events: mpsc::Receiver<OutboxEvent>,
     shared: Arc<Shared>,
+    pulse: Pulse,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -154,7 +157,9 @@ impl Outbox {
                 assigned: AtomicBool::new(false),
             })?;
         consumer.subscribe(&[&topics.mail])?;
+        let pulse = Pulse::new();
         let reader = Reader {
+            pulse: pulse.clone(),
             consumer,
             receipts: Follower::new(kafka, &topics.receipts)?,
             topic: topics.mail.clone(),
@@ -171,8 +176,14 @@ impl Outbox {
         Ok(Outbox {
             events,
             shared,
+            pulse,
             thread,
         })
+    }
+
+    /// The thread's sign of life.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Positions to commit with the next turn of the thread.
@@ -300,6 +311,7 @@ fn not_committed(error: &KafkaError) {
 }
 
 struct Reader {
+    pulse: Pulse,
     consumer: BaseConsumer<Membership>,
     receipts: Follower,
     topic: String,
@@ -332,9 +344,11 @@ impl Reader {
                 not_committed(&error);
             }
         }
+        self.pulse.stop();
     }
 
     fn turn(&mut self) -> Result<(), Gone> {
+        self.pulse.beat();
         self.follow_receipts()?;
         let event = match self.consumer.poll(POLL) {
             None => None,
@@ -373,6 +387,7 @@ impl Reader {
     /// be sent twice.
     fn catch_up(&mut self) -> Result<(), Gone> {
         while !self.shared.stop.load(Ordering::Relaxed) {
+            self.pulse.beat();
             let mut batch = Batch::new(&self.events);
             let result = self
                 .receipts

@@ -22,9 +22,9 @@
 
 mod addresses;
 mod done;
-pub mod progress;
+mod progress;
 pub mod schedule;
-pub mod waiting;
+mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -85,7 +85,7 @@ pub struct Settings {
 pub struct Limits {
     /// Mails held; default 50,000.
     pub mails: usize,
-    /// Estimated bytes of them; default 96 MiB.
+    /// Estimated bytes of them; default 128 MiB.
     pub bytes: usize,
     /// Mails held of one domain; default 1,000.
     pub per_domain: usize,
@@ -99,7 +99,7 @@ impl Limits {
     pub fn new(connections: usize) -> Limits {
         Limits {
             mails: 50_000,
-            bytes: 96 * 1024 * 1024,
+            bytes: 128 * 1024 * 1024,
             per_domain: 1_000,
             connections: connections.max(1),
         }

@@ -181,6 +181,10 @@ impl World {
             self.member(client, |member| member.known_at = now);
             return self.background_at(client, now + HEARTBEAT_MS);
         };
+        self.note(|| {
+            let process = self.member(client, |member| member.process);
+            format!("process {process}: {id} has {assigned:?} in generation {generation}")
+        });
         let actor = self.member(client, |member| {
             member.phase = Phase::Stable;
             member.known_at = now;
@@ -232,6 +236,10 @@ impl World {
     /// The group goes on without this member: what it owned may be somebody else's already.
     fn expel(&self, client: usize) {
         let now = self.now();
+        self.note(|| {
+            let process = self.member(client, |member| member.process);
+            format!("process {process} hears that the group goes on without it")
+        });
         let actor = self.member(client, |member| {
             member.phase = Phase::Out;
             member.membership = None;

@@ -150,6 +150,7 @@ impl Producer for SimProducer {
     ) -> Result<(), TxnError> {
         let (id, producer) = (self.id.clone(), self.producer);
         let (offsets, metadata, member) = (offsets.to_vec(), metadata.to_owned(), member.clone());
+        let shown = offsets.clone();
         let sent = self.world.call(
             self.process,
             Ask::SendOffsets,
@@ -161,11 +162,11 @@ impl Producer for SimProducer {
             },
         );
         self.known.set(true);
-        sent.map_err(|failure| {
-            self.world
-                .note(|| format!("{}: the offsets are refused: {failure:?}", self.id));
-            self.refused(failure)
-        })
+        self.world.note(|| {
+            let said = if sent.is_ok() { "offered" } else { "refused" };
+            format!("{}: offsets {shown:?} are {said}", self.id)
+        });
+        sent.map_err(|failure| self.refused(failure))
     }
 
     fn commit(&self, within: Duration) -> Result<(), TxnError> {

@@ -412,14 +412,14 @@ fn a_domain_that_answers_nothing_holds_nobody_up() {
     });
     let fine = addresses("fine", "example.org", 20);
     write_to(&broker, &fine);
+    eventually("the first of the others", PATIENCE, || {
+        (!server.taken().is_empty()).then_some(())
+    });
+    let tries = lost.iter().filter(|to| server.tries(to) > 0).count();
+    assert!(tries < lost.len(), "all of them had their turn first");
     eventually("everybody else's mail", PATIENCE, || {
         (server.taken() == once_each(&fine)).then_some(())
     });
-    let tries: usize = lost.iter().map(|to| server.tries(to)).sum();
-    assert!(
-        tries <= 8,
-        "{tries} had to end before the others got through"
-    );
     eventually("the receipts", PATIENCE, || {
         (mailer.metrics.mail_pending.get() == 12).then_some(())
     });

@@ -5,7 +5,7 @@ use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-/// Mails of which is remembered that they are done, 16 bytes each; the oldest are forgotten
+/// Mails of which is remembered that they are done, 50 bytes each; the oldest are forgotten
 /// first. The receipts of seven days of very many mails.
 const MAX_DONE: usize = 2_000_000;
 

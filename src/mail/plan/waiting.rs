@@ -14,7 +14,7 @@ use crate::locale;
 use crate::record::MailRecord;
 
 /// What a mail takes in memory beside its text.
-const OVERHEAD_BYTES: usize = 500;
+const OVERHEAD_BYTES: usize = 900;
 
 /// A mail that is not done.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@
 //! it when it next commits.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub struct Post {
     committed: BTreeMap<i32, i64>,
     /// By mail: how often it may have been taken without a receipt coming of it.
     pub excuses: BTreeMap<String, usize>,
+    /// Mails that the server will never take.
+    refused: BTreeSet<String>,
     pub complaints: Vec<String>,
     /// The processes of the mailers, as misfortune finds them.
     pub processes: Vec<ProcessId>,
@@ -282,7 +284,11 @@ impl Mailer {
                 (Outcome::Unclear("no answer".into()), 40)
             }
             Some(Smtp::Later) => (Outcome::Later("greylisted".into()), 40),
-            Some(Smtp::Never) => (Outcome::Never("no such mailbox".into()), 40),
+            Some(Smtp::Never) => {
+                let mut post = self.post.borrow_mut();
+                post.refused.insert(job.record.id.clone());
+                (Outcome::Never("no such mailbox".into()), 40)
+            }
         };
         if matches!(outcome, Outcome::Sent | Outcome::Unclear(_)) {
             self.deliver(world, &job);
@@ -421,7 +427,8 @@ pub fn judge(world: &World, mailbox: &[Delivered], post: &Post) -> Vec<String> {
     for (id, has_receipt) in committed(world) {
         let arrived = times.remove(id.as_str()).unwrap_or(0);
         let excuses = post.excuses.get(&id).copied().unwrap_or(0);
-        if arrived == 0 || arrived > 1 + excuses {
+        let least = usize::from(!post.refused.contains(&id));
+        if arrived < least || arrived > 1 + excuses {
             complaints.push(format!(
                 "mail {id} arrived {arrived} times; {excuses} times nobody could know"
             ));

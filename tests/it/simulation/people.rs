@@ -209,15 +209,16 @@ fn name(account: u8) -> String {
 
 fn publish(world: &World, account: &str, payload: Vec<u8>) {
     let now = world.now();
-    world.cluster(|cluster| {
+    let offset = world.cluster(|cluster| {
         let partition = cluster.place(Topic::Events, account.as_bytes());
         let message = Message {
             key: Some(account.as_bytes().to_vec()),
             payload: Some(payload),
             headers: Vec::new(),
         };
-        cluster.publish((Topic::Events, partition), message, now);
+        cluster.publish((Topic::Events, partition), message, now)
     });
+    world.note(|| format!("an event of {account} is at offset {offset} of its partition"));
 }
 
 fn fill(event: &mut serde_json::Value, kind: Kind, id: u32) {

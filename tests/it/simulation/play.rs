@@ -2,12 +2,15 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 use doorward::sim::clock;
 use doorward::sim::cluster::{Cluster, Setup};
 use doorward::sim::topic::Topic;
 use doorward::sim::world::World;
+
+use siphasher::sip::SipHasher13;
 
 use super::START;
 use super::bug::Bug;
@@ -83,10 +86,15 @@ pub fn play(tale: &Tale, bug: Option<Bug>, diary: bool) -> Ending {
         complaints.extend(mailer::judge(&world, &mailbox.borrow(), &post.borrow()));
     }
     world.end();
-    let (digest, commands) = world.cluster(|cluster| (cluster.digest(), commands(cluster)));
+    let (written, commands) = world.cluster(|cluster| (cluster.digest(), commands(cluster)));
+    let mut digest = SipHasher13::new();
+    written.hash(&mut digest);
+    for delivered in mailbox.borrow().iter() {
+        (delivered.at, &delivered.mail.id).hash(&mut digest);
+    }
     let mails = mailbox.borrow().len();
     Ending {
-        digest,
+        digest: digest.finish(),
         complaints,
         diary: world.take_diary(),
         commands,

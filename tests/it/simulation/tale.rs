@@ -460,9 +460,10 @@ fn mishap(hosts: usize, rng: &mut fastrand::Rng) -> Mishap {
         },
         _ => Mishap::Smtp {
             attempts: rng.u8(1..4),
-            answer: match rng.u8(0..4) {
+            answer: match rng.u8(0..5) {
                 0 | 1 => Smtp::Later,
                 2 => Smtp::Unanswered,
+                3 => Smtp::Never,
                 _ => Smtp::Slow {
                     ms: rng.u64(1_000..20_000),
                 },
