@@ -335,7 +335,7 @@ impl Mailer {
         });
         if written.is_ok() {
             let mut post = self.post.borrow_mut();
-            if post.owner != Some(self.process) {
+            if self.has_outbox && post.owner != Some(self.process) {
                 // Whoever took over could not know of it.
                 *post.excuses.entry(mail).or_default() += 1;
             }
