@@ -31,9 +31,12 @@ demo-once: ## The demo's attacks and answers once, as a table; fails if one went
 test: ## Every test that needs only Rust, a C compiler, make and perl
 	$(CARGO) test --locked
 
+# Minutes of work that `make test` has done, and that no service changes.
+NEED_NONE := simulation:: model:: bounded:: recoveries::
+
 .PHONY: test-services
-test-services: services ## The integration tests with real Kafka, SMTP and promtool, none skipped
-	. '$(SERVICES)' && DOORWARD_REQUIRE_SERVICES=1 $(CARGO) test --locked --test it
+test-services: services ## The integration tests with real Kafka, SMTP and promtool, none skipped for want of them
+	. '$(SERVICES)' && DOORWARD_REQUIRE_SERVICES=1 $(CARGO) test --locked --test it -- $(NEED_NONE:%=--skip %)
 
 SOAK_MINUTES ?= 30
 

@@ -21,6 +21,9 @@ use crate::metrics::Metrics;
 /// tries to commit it answers no rebalance, and a member that owes an answer cannot join
 /// again. Shorter than the watchdog's patience, so that this says what hangs.
 const OUTSIDE_FOR: Duration = Duration::from_secs(40);
+/// Fenced once, a producer may have been overtaken by a registration of its own that was late
+/// on its way; fenced twice within this time, it has a twin.
+const FENCED_AGAIN: Duration = Duration::from_secs(60);
 /// Pause before a call is repeated that may be.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
@@ -33,6 +36,8 @@ pub struct Deliver<P> {
     producer: Option<P>,
     /// Whether the last transaction may have been committed without our knowing.
     unclear: bool,
+    /// When the coordinator last refused the producer's epoch.
+    fenced_at: Option<Duration>,
     /// Since when a batch waits for this member to be one again.
     outside_since: Option<Duration>,
 }
@@ -62,6 +67,7 @@ impl<P: Producer> Deliver<P> {
             metrics,
             producer: None,
             unclear: false,
+            fenced_at: None,
             outside_since: None,
         }
     }
@@ -176,12 +182,20 @@ impl<P: Producer> Deliver<P> {
                 Err(error)
             }
             // The coordinator, too, fences a producer whose transaction took too long.
-            Err(Failure::Fenced) if took < self.transaction_timeout => {
+            Err(Failure::Fenced) if took >= self.transaction_timeout => {
+                Err(self.start_over("the transaction took too long".into()))
+            }
+            Err(Failure::Fenced) => {
+                let now = ingest.client().clock().monotonic();
+                let before = self.fenced_at.replace(now);
+                if before.is_none_or(|before| now.saturating_sub(before) > FENCED_AGAIN) {
+                    let why = "the transactional id was registered anew";
+                    return Err(self.start_over(why.into()));
+                }
                 self.count("fenced");
                 self.producer = None;
                 Err(LogError::Fenced(ingest.client().transactional_id()))
             }
-            Err(Failure::Fenced) => Err(self.start_over("the transaction took too long".into())),
             Err(Failure::Unclear(text)) => Err(self.start_over(text)),
             Err(Failure::Refused(error)) => {
                 self.count("aborted");

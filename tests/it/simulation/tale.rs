@@ -418,7 +418,7 @@ fn mishap(hosts: usize, rng: &mut fastrand::Rng) -> Mishap {
                 host,
                 ask,
                 spare: rng.u32(0..3),
-                trouble: bearable(ask, trouble(rng)),
+                trouble: trouble(rng),
             }
         }
         15 => Mishap::Cut {
@@ -484,15 +484,6 @@ fn slow_marker(least_ms: u64, rng: &mut fastrand::Rng) -> Mishap {
     Mishap::SlowMarkers {
         topic: topics[rng.usize(0..topics.len())],
         ms: rng.u64(least_ms..25_000),
-    }
-}
-
-/// A registration of its own that arrives late fences a process, which then ends as if it had
-/// a twin, and is started again: safe, and not told apart from a wrong end.
-fn bearable(ask: Ask, trouble: Trouble) -> Trouble {
-    match ask {
-        Ask::Register => Trouble::Lost,
-        _ => trouble,
     }
 }
 
