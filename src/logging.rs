@@ -4,6 +4,7 @@
 //! token or a whole IP address at info level.
 
 use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::SubscriberBuilder;
@@ -43,4 +44,31 @@ pub fn init(settings: &LogSettings) -> Result<(), String> {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     Ok(())
+}
+
+/// Says what is wrong with something that mends itself, and not for every error that tells of
+/// it: while a cluster is away, librdkafka names another broker several times a second.
+#[derive(Debug)]
+pub struct Complaint {
+    what: &'static str,
+    said: Option<Instant>,
+}
+
+/// One warning in so long. What comes in between is for whoever debugs.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
+impl Complaint {
+    /// `what` is the sentence that the error explains.
+    pub fn new(what: &'static str) -> Complaint {
+        Complaint { what, said: None }
+    }
+
+    pub fn hear(&mut self, error: &dyn std::error::Error) {
+        if self.said.is_some_and(|at| at.elapsed() < SAY_EVERY) {
+            tracing::debug!(%error, "{}", self.what);
+            return;
+        }
+        self.said = Some(Instant::now());
+        tracing::warn!(%error, "{}", self.what);
+    }
 }

@@ -26,6 +26,7 @@ use crate::event::Timestamp;
 use crate::follow::{FollowError, Follower};
 use crate::kafka::settings::Quiet;
 use crate::kafka::settings::common;
+use crate::logging::Complaint;
 use crate::publish::wall_clock;
 use crate::shard::control::Pulse;
 
@@ -168,7 +169,7 @@ impl Outbox {
             clock,
             renew_every: kafka.session_timeout / 4,
             committed: None,
-            complaint: String::new(),
+            complaint: Complaint::new("the outbox cannot be read for now"),
         };
         let thread = std::thread::Builder::new()
             .name("outbox".into())
@@ -322,8 +323,7 @@ struct Reader {
     renew_every: Duration,
     /// When a commit was last tried.
     committed: Option<Instant>,
-    /// What was last complained of, so that it is said once.
-    complaint: String,
+    complaint: Complaint,
 }
 
 /// The mailer has gone.
@@ -353,7 +353,7 @@ impl Reader {
         let event = match self.consumer.poll(POLL) {
             None => None,
             Some(Err(error)) => {
-                complain(&mut self.complaint, &error);
+                self.complaint.hear(&error);
                 None
             }
             Some(Ok(message)) => Some(OutboxEvent::Record {
@@ -396,7 +396,7 @@ impl Reader {
             match result {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    complain(&mut self.complaint, &error);
+                    self.complaint.hear(&error);
                     std::thread::park_timeout(Duration::from_secs(1));
                 }
             }
@@ -417,7 +417,7 @@ impl Reader {
                 batch.add(id);
             });
             if let Err(error) = result {
-                complain(complaint, &error);
+                complaint.hear(&error);
             }
             if !arrived {
                 return batch.end();
@@ -435,7 +435,7 @@ impl Reader {
             let event = match sought {
                 Ok(()) => OutboxEvent::Rewound { partition, offset },
                 Err(error) => {
-                    complain(&mut self.complaint, &error);
+                    self.complaint.hear(&error);
                     OutboxEvent::NotRewound { partition }
                 }
             };
@@ -526,14 +526,5 @@ impl<'a> Batch<'a> {
     fn end(mut self) -> Result<(), Gone> {
         self.flush();
         if self.gone { Err(Gone) } else { Ok(()) }
-    }
-}
-
-/// Says once what is wrong; librdkafka goes on trying by itself.
-fn complain(last: &mut String, error: &dyn std::error::Error) {
-    let text = error.to_string();
-    if text != *last {
-        warn!(error = %text, "the outbox cannot be read for now");
-        *last = text;
     }
 }

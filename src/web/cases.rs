@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::config;
 use crate::follow::{FollowError, Follower};
+use crate::logging::Complaint;
 use crate::record::CaseRecord;
 
 /// How often partitions that were added are looked for.
@@ -207,19 +208,19 @@ impl CaseReader {
             .name("cases".into())
             .spawn(move || {
                 let mut looked: Option<Instant> = None;
-                let mut complaint = String::new();
+                let mut complaint = Complaint::new("cases cannot be read for now");
                 while !stopped.load(Ordering::Relaxed) {
                     if looked.is_none_or(|at| at.elapsed() > LOOK_FOR_PARTITIONS) {
                         match follower.find_partitions() {
                             Ok(()) => looked = Some(Instant::now()),
-                            Err(error) => complain(&mut complaint, &error),
+                            Err(error) => complaint.hear(&error),
                         }
                     }
                     let polled = follower.poll(Duration::from_millis(100), &mut |key, value| {
                         cases.apply(key, value);
                     });
                     if let Err(error) = polled {
-                        complain(&mut complaint, &error);
+                        complaint.hear(&error);
                     }
                     if !cases.has_caught_up() && follower.has_caught_up() {
                         cases.caught_up.store(true, Ordering::Relaxed);
@@ -247,14 +248,5 @@ impl CaseReader {
 impl Drop for CaseReader {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Says once what is wrong; librdkafka goes on trying by itself.
-fn complain(last: &mut String, error: &FollowError) {
-    let text = error.to_string();
-    if text != *last {
-        warn!(error = %text, "cases cannot be read for now");
-        *last = text;
     }
 }
