@@ -22,7 +22,7 @@ const CARRIED_OUT_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  doorward recovery release --config doorward.toml --case k-4e1f77 \
-    --operator ann --reason 'the owner came to the desk'\n\n\
+    --operator support --reason 'the owner came to the desk'\n\n\
     A release before the 24 hours are over lets the recovery go on; nothing shortens it.\n\n\
     Exit status: 0 the request is recorded, 1 there is nothing to decide, 3 the cluster does \
     not answer."
