@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use crate::ingest::{Ingest, REQUEST_TIMEOUT};
+use crate::ingest::Ingest;
 use crate::kafka::classify;
-use crate::log::client::{Client, Producer, TxnError};
+use crate::log::client::{Client, Producer, REQUEST_TIMEOUT, TxnError};
 use crate::log::{LogError, Transaction};
 use crate::metrics::Metrics;
 

@@ -14,8 +14,6 @@ use crate::log::{EachState, InputRecord, LogError, Restored, Restoring, Wakeup};
 
 use restore::Restore;
 
-/// How long a blocking request to the log may take before it counts as failed.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Records that one call of the client hands out.
 const TAKE: usize = 1_024;
 /// Records that one [`Ingest::poll`] hands out before the shard looks at everything else:

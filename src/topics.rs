@@ -10,8 +10,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::{Kafka, Topics};
 use crate::kafka::classify;
-use crate::kafka::settings::{self, Quiet, REQUEST_TIMEOUT};
+use crate::kafka::settings::{self, Quiet};
 use crate::log::LogError;
+use crate::log::client::REQUEST_TIMEOUT;
 
 /// Seven days: how long mails and their receipts are kept.
 const WEEK_MS: &str = "604800000";

@@ -4,7 +4,6 @@
 //! told and may stop it. Nothing shortens or restarts a hold: only a timer read back after
 //! its end releases it. Whoever stops two in a row may be the thief as well as the owner, so
 //! the second is for an operator to decide.
-
 //!
 //! This file knows what a recovery is; [`hold`] what events, answers, operators and the
 //! timer do to it, [`told`] who hears of it.

@@ -8,8 +8,7 @@
 
 use std::time::Duration;
 
-use super::REQUEST_TIMEOUT;
-use crate::log::client::{Client, StateItem, StateReader};
+use crate::log::client::{Client, REQUEST_TIMEOUT, StateItem, StateReader};
 use crate::log::{EachState, LogError, Restored, Restoring};
 
 /// Without progress for so long, something hangs that waiting does not mend. Shorter than the

@@ -15,13 +15,13 @@ use rdkafka::producer::{
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::config::{Kafka, Topics};
-use crate::log::client::{self, TxnError};
+use crate::log::client::{self, REQUEST_TIMEOUT, TxnError};
 use crate::log::{LogError, OutputRecord, OutputTopic};
 
 use super::classify;
 use super::patience::{OffsetThread, Offsets};
 use super::raw::{self, Membership};
-use super::settings::{self, REQUEST_TIMEOUT};
+use super::settings;
 
 /// How long a full queue is left to drain before the next try.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(2);

@@ -1,16 +1,11 @@
 //! librdkafka's settings, in one place, each with its reason.
 
-use std::time::Duration;
-
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext};
 
 use crate::config::Kafka;
-
-/// How long a blocking request to Kafka may take before it counts as failed.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What every client of this process has in common.
 pub fn common(kafka: &Kafka, role: &str) -> ClientConfig {

@@ -12,6 +12,9 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::{InputRecord, LogError, OutputRecord, Restored};
 use crate::clock::Clock;
 
+/// How long a blocking request to Kafka may take before it counts as failed.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// One step of a rebalance, in the order in which they came. The group waits until it is
 /// answered by [`Client::agree`] or [`Client::give_up`].
 #[derive(Clone, Debug, PartialEq, Eq)]
