@@ -16,6 +16,7 @@ mod control;
 mod decide;
 mod detect;
 pub mod ended;
+mod eras;
 mod ids;
 mod mailing;
 pub mod output;
@@ -90,15 +91,30 @@ pub struct Engine {
     rules: Arc<RuleSet>,
     facts: Arc<Facts>,
     settings: Settings,
+    residents: Residents,
+    /// Names rules and residents, for partitions to see that they are new.
+    rule_set: u64,
 }
 
 impl Engine {
     pub fn new(rules: Arc<RuleSet>, facts: Arc<Facts>, settings: Settings) -> Engine {
+        let residents = residents(&rules);
         Engine {
+            rule_set: named(&rules, residents),
+            residents,
             rules,
             facts,
             settings,
         }
+    }
+
+    /// From the next event on, these rules and facts are at work. What accounts hold stays
+    /// (docs/rules.md 14).
+    pub fn replace(&mut self, rules: Arc<RuleSet>, facts: Arc<Facts>) {
+        self.residents = residents(&rules);
+        self.rule_set = named(&rules, self.residents);
+        self.rules = rules;
+        self.facts = facts;
     }
 
     pub fn rules(&self) -> &Arc<RuleSet> {
@@ -123,6 +139,7 @@ impl Engine {
         now: Timestamp,
         out: &mut Outputs,
     ) {
+        partition.follow(self.rule_set, self.residents);
         let mut time = event.time;
         if time.since_ms(now) > MAX_AHEAD_MS {
             time = now;
@@ -227,7 +244,7 @@ impl Engine {
         };
         let key = ip_key(&self.settings.state_key, ip);
         let changed = partition.update(key, true, work.now, |record| {
-            record.by_ip = true;
+            record.set_by_ip();
             self.apply_rules(work, record, true)
         });
         if changed {
@@ -314,15 +331,7 @@ impl Engine {
 
     /// Bytes of the durable record of `key`; `None` is a tombstone.
     pub fn encode_state(&self, partition: &Partition, key: StateKey) -> Option<Vec<u8>> {
-        codec::encode_account(partition.get(key)?, self.residents())
-    }
-
-    fn residents(&self) -> Residents {
-        let key = |at: usize| self.rules.rules()[at].key;
-        Residents {
-            seen: self.rules.resident().map(key),
-            run: self.rules.resident_run().map(key),
-        }
+        partition.encode(key)
     }
 
     /// Takes one record of `doorward.state` back into memory; `None` is a tombstone.
@@ -344,13 +353,11 @@ impl Engine {
                 partition.remove(key);
             }
             Some(bytes) => {
-                match codec::decode_account(key, bytes, self.residents()) {
-                    Ok(account) => partition.insert(account),
-                    Err(error) => {
-                        // What an earlier record said is wrong by now.
-                        partition.remove(key);
-                        return Err(error);
-                    }
+                partition.follow(self.rule_set, self.residents);
+                if let Err(error) = partition.decode(key, bytes) {
+                    // What an earlier record said is wrong by now.
+                    partition.remove(key);
+                    return Err(error);
                 }
             }
         }
@@ -374,4 +381,21 @@ impl Engine {
         let recovery = partition.get(key)?.recovery()?;
         Some(recovery.case_id())
     }
+}
+
+fn residents(rules: &RuleSet) -> Residents {
+    let key = |at: usize| rules.rules()[at].key;
+    Residents {
+        seen: rules.resident().map(key),
+        run: rules.resident_run().map(key),
+    }
+}
+
+fn named(rules: &RuleSet, residents: Residents) -> u64 {
+    use std::hash::{Hash, Hasher};
+    let mut hash = siphasher::sip::SipHasher13::new();
+    rules.hash().hash(&mut hash);
+    residents.hash(&mut hash);
+    // Zero is no rule set.
+    hash.finish().max(1)
 }

@@ -249,20 +249,8 @@ impl RuleSet {
         Some(RuleSet {
             hash: hash_of(files),
             dispatch: Dispatch::new(&rules),
-            resident: rules.iter().position(|rule| {
-                rule.by == By::Account
-                    && rule.is_on()
-                    && matches!(
-                        rule.detect,
-                        Detect::FirstSeen { of: Field::Country, learn: Learn::Events(n), .. }
-                            if n <= 255
-                    )
-            }),
-            resident_run: rules.iter().position(|rule| {
-                rule.by == By::Account
-                    && rule.is_on()
-                    && matches!(rule.detect, Detect::Streak { .. })
-            }),
+            resident: first_of(&rules, can_be_resident),
+            resident_run: first_of(&rules, can_be_resident_run),
             anonymizers: lists.id("anonymizers"),
             missing_lists: reader.missing_lists,
             extra_fields: reader.extra_fields,
@@ -282,6 +270,26 @@ impl RuleSet {
 
     pub fn dispatch(&self) -> &Dispatch {
         &self.dispatch
+    }
+
+    /// Leaves inline what `before` kept inline, where its rule is still here: whatever else is
+    /// right, too, would move the memory of every account.
+    pub fn keep_residents_of(&mut self, before: &RuleSet) {
+        let here = |at: Option<usize>, fits: fn(&Rule) -> bool| {
+            let key = before.rules[at?].key;
+            self.rules
+                .iter()
+                .position(|rule| rule.key == key && fits(rule))
+        };
+        let seen = here(before.resident, can_be_resident);
+        let run = here(before.resident_run, can_be_resident_run);
+        self.resident = seen.or(self.resident);
+        self.resident_run = run.or(self.resident_run);
+    }
+
+    /// Whether a rule of the set, one that is off included, has this state.
+    pub fn knows(&self, key: RuleKey) -> bool {
+        self.rules.iter().any(|rule| rule.key == key)
     }
 
     /// Index of the rule whose known countries are kept inline.
@@ -326,6 +334,26 @@ impl RuleSet {
     pub fn decoder(&self) -> Decoder {
         Decoder::new(&self.extra_fields)
     }
+}
+
+/// Of the rules that fit, the one that most accounts will need: one that acts before one
+/// that only watches, and that before one that is off and keeps what it has.
+fn first_of(rules: &[Rule], fits: fn(&Rule) -> bool) -> Option<usize> {
+    let fitting = rules.iter().enumerate().filter(|(_, rule)| fits(rule));
+    let first = fitting.min_by_key(|(_, rule)| (!rule.is_on(), rule.mode));
+    first.map(|(at, _)| at)
+}
+
+fn can_be_resident(rule: &Rule) -> bool {
+    rule.by == By::Account
+        && matches!(
+            rule.detect,
+            Detect::FirstSeen { of: Field::Country, learn: Learn::Events(n), .. } if n <= 255
+        )
+}
+
+fn can_be_resident_run(rule: &Rule) -> bool {
+    rule.by == By::Account && matches!(rule.detect, Detect::Streak { .. })
 }
 
 fn hash_of(files: &[Arc<SourceFile>]) -> String {

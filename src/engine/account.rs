@@ -34,10 +34,14 @@ pub struct Account {
     run_end: [u8; 6],
     /// Events that the resident rule learned from, unless it has a [`Seen`].
     pub learned: u8,
-    /// The record of an address, which no rule may lock: nothing in it is an owner's.
-    pub by_ip: bool,
+    /// [`Account::by_ip`] in the highest bit, [`Account::era`] in the others.
+    marks: u8,
     pub rest: Option<Box<Rest>>,
 }
+
+const BY_IP: u8 = 1 << 7;
+/// Eras that an account's bytes can tell apart.
+pub const MAX_ERAS: usize = BY_IP as usize;
 
 const _: () = assert!(size_of::<Account>() == 40);
 
@@ -217,9 +221,28 @@ impl Account {
             inline: [Inline::default(); 2],
             run_end: [0; 6],
             learned: 0,
-            by_ip: false,
+            marks: 0,
             rest: None,
         }
+    }
+
+    /// The record of an address, which no rule may lock: nothing in it is an owner's.
+    pub fn by_ip(&self) -> bool {
+        self.marks & BY_IP != 0
+    }
+
+    pub fn set_by_ip(&mut self) {
+        self.marks |= BY_IP;
+    }
+
+    /// Which of the partition's [`super::eras::Eras`] says whose memory stands in the
+    /// account's own bytes; below [`MAX_ERAS`].
+    pub fn era(&self) -> u8 {
+        self.marks & !BY_IP
+    }
+
+    pub fn set_era(&mut self, era: u8) {
+        self.marks = self.marks & BY_IP | era & !BY_IP;
     }
 
     /// The end of a run that stands in the account's own bytes.
@@ -250,6 +273,22 @@ impl Account {
             self.run_end = bytes;
         }
         fits
+    }
+
+    /// Puts the end of a run of the resident rule `key` there, where nothing else is held of
+    /// it: most accounts succeed again and again, and none of them should cost a box for it.
+    pub fn fold_run_end(&mut self, key: RuleKey) {
+        let alone = self.rule(key, None).and_then(|state| {
+            let nothing_else =
+                state.last_acted.0 == 0 && state.contact.is_none() && state.seen.is_none();
+            match &*state.entries {
+                [end] if end.is_break && nothing_else => Some(end.time),
+                _ => None,
+            }
+        });
+        if alone.is_some_and(|at| self.put_run_end(at)) {
+            self.drop_rule(key);
+        }
     }
 
     pub fn cut(&self) -> Timestamp {
@@ -316,7 +355,7 @@ impl Account {
     /// Whether the account knows a place: such an account is never dropped for want of
     /// memory (docs/rules.md 15). What an address has seen is no owner's knowledge.
     pub fn has_learned(&self) -> bool {
-        !self.by_ip
+        !self.by_ip()
             && (self.learned > 0
                 || self.inline[0].country != [0; 2]
                 || self

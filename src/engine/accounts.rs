@@ -42,6 +42,12 @@ impl Accounts {
         self.tables[table(key)].find(hash(key), |account| account.key == key)
     }
 
+    /// Every account's key.
+    pub fn keys(&self) -> Vec<StateKey> {
+        let tables = self.tables.iter();
+        tables.flatten().map(|account| account.key).collect()
+    }
+
     /// The account of `key`, made first where there is none.
     pub fn get_or_insert(&mut self, key: StateKey) -> &mut Account {
         let found = self.tables[table(key)].entry(

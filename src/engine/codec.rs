@@ -62,7 +62,7 @@ struct RunEnd {
 }
 
 /// The rules whose memory stands in the account's own bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Residents {
     /// What was seen, and the last end of a run.
     pub seen: Option<RuleKey>,
@@ -93,11 +93,11 @@ pub fn encode_account(account: &Account, residents: Residents) -> Option<Vec<u8>
     bytes.push(VERSION);
     let mut encoder = Encoder::new(&mut bytes);
     encoder
-        .map(3 + u64::from(account.by_ip) + u64::from(run_end.is_some()))
+        .map(3 + u64::from(account.by_ip()) + u64::from(run_end.is_some()))
         .and_then(|e| e.u8(0)?.u32(0)?.u8(1)?.encode(&resident))
         .and_then(|e| e.u8(2)?.encode(&account.rest))
         .ok()?;
-    if account.by_ip {
+    if account.by_ip() {
         encoder.u8(3).and_then(|e| e.bool(true)).ok()?;
     }
     if let Some((rule, at)) = run_end {
@@ -131,7 +131,9 @@ pub fn decode_account(
     }
     let mut account = Account::new(key);
     account.rest = record.rest;
-    account.by_ip = record.by_ip.unwrap_or(false);
+    if record.by_ip == Some(true) {
+        account.set_by_ip();
+    }
     if let Some(held) = record.resident {
         let left = if Some(held.rule) == residents.seen {
             account.put_inline(held.seen)

@@ -4,7 +4,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::event::{DAY_MS, Timestamp, network_of};
+use crate::event::{Timestamp, network_of};
 use crate::rules::eval::Enriched;
 use crate::rules::{Detect, Field, Learn, Rule, RuleKey};
 
@@ -177,22 +177,10 @@ fn unfold_end(place: &Place<'_>, account: &mut Account) {
     }
 }
 
-/// Moves it back, where nothing else is held of the rule: most accounts succeed again and
-/// again, and none of them should cost a box for it.
+/// Moves it back where that is possible.
 fn fold_end(place: &Place<'_>, account: &mut Account) {
-    if !place.resident_run {
-        return;
-    }
-    let alone = account.rule(place.rule.key, None).and_then(|state| {
-        let nothing_else =
-            state.last_acted.0 == 0 && state.contact.is_none() && state.seen.is_none();
-        match &*state.entries {
-            [end] if end.is_break && nothing_else => Some(end.time),
-            _ => None,
-        }
-    });
-    if alone.is_some_and(|at| account.put_run_end(at)) {
-        account.drop_rule(place.rule.key);
+    if place.resident_run {
+        account.fold_run_end(place.rule.key);
     }
 }
 
@@ -487,17 +475,16 @@ fn keyed(key: &[u8; 16], domain: u8, bytes: &[u8]) -> StateKey {
     StateKey(hash.finish128().as_bytes())
 }
 
-/// Whether nothing that a rule's state holds can matter any more, by broker time `now`:
-/// what a late event could still complete would be older than `act_within`, and so do
-/// nothing (docs/rules.md 4).
+/// Whether nothing that a rule's windows and runs hold can matter any more, by broker time
+/// `now`: what a late event could still complete would be older than `act_within`, and so do
+/// nothing (docs/rules.md 4). What a rule set does not know is not its to judge: see
+/// [`super::Partition`].
 pub fn is_spent(engine: &Engine, state: &RuleState, now: Timestamp) -> bool {
     let settings = engine.settings();
     let newest = state.entries.last().map(|entry| entry.time);
     let rules = engine.rules().rules();
     let Some(rule) = rules.iter().find(|rule| rule.key == state.key) else {
-        // Another rule set may know it, and is given a day to come back.
-        let touched = newest.map_or(state.last_acted, |time| time.max(state.last_acted));
-        return now.since_ms(touched) > settings.act_within_ms.saturating_add(DAY_MS);
+        return false;
     };
     let cooled = now.since_ms(state.last_acted) >= rule.cooldown_ms;
     let reach = match rule.detect {

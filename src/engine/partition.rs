@@ -3,10 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::event::{MINUTE_MS, SECOND_MS, Timestamp};
+use crate::event::{DAY_MS, MINUTE_MS, SECOND_MS, Timestamp};
 
 use super::account::Account;
 use super::accounts::Accounts;
+use super::codec::{self, Residents, StateError};
+use super::eras::{Begun, Eras};
 use super::ids::derived;
 use super::output::Outputs;
 use super::recovery::Recovery;
@@ -26,6 +28,8 @@ const STEP_MS: i64 = SECOND_MS;
 const STEP: usize = 1_024;
 /// Accounts that one event may push out at most.
 const PUSHED_OUT: usize = 64;
+/// How long what a rule set does not know is carried along with it (docs/rules.md 14).
+const CARRIED_MS: i64 = DAY_MS;
 
 /// A timer that the shard should publish as `timer_due` on the account's partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +46,7 @@ pub struct DueTimer {
 pub struct Partition {
     accounts: Accounts,
     room: Room,
+    eras: Eras,
     /// Cases and recoveries by id, for answers that name no account.
     cases: HashMap<Box<str>, StateKey>,
     open_cases: usize,
@@ -115,6 +120,7 @@ impl Partition {
         }
         let account = self.accounts.get_or_insert(key);
         if account.rest.is_none() {
+            self.eras.bring(account);
             // The ordinary case: a quiet account that stays quiet.
             let changed = change(account);
             if account.rest.is_none() {
@@ -132,6 +138,7 @@ impl Partition {
         }
         let before = pointers(account);
         let weight = Weight::of(account);
+        self.eras.bring(account);
         let mut changed = change(account);
         changed |= account.tidy(now);
         self.room.settle(account, weight, changed);
@@ -155,8 +162,9 @@ impl Partition {
 
     /// Puts a restored account in, in the place of what was known of it. It counts as just
     /// changed: records are restored in the order in which they were written.
-    pub fn insert(&mut self, account: Account) {
+    pub fn insert(&mut self, mut account: Account) {
         let key = account.key;
+        account.set_era(self.eras.current());
         let held = self.accounts.get_or_insert(key);
         let before = pointers(held);
         let weight = Weight::of(held);
@@ -164,6 +172,42 @@ impl Partition {
         self.room.settle(held, weight, true);
         let after = pointers(held);
         self.point(key, before, after);
+    }
+
+    /// The rule set that `rule_set` names is at work from the next event on, and what
+    /// accounts keep in their own bytes is its `residents`'. Cheap where nothing is new.
+    pub fn follow(&mut self, rule_set: u64, residents: Residents) {
+        if self.eras.is_at(rule_set) {
+            return;
+        }
+        if self.eras.begin(rule_set, residents) == Begun::Full {
+            for key in self.accounts.keys() {
+                let account = self.accounts.get_or_insert(key);
+                let weight = Weight::of(account);
+                self.eras.bring(account);
+                self.room.settle(account, weight, false);
+            }
+            self.eras.only_current();
+            for key in self.accounts.keys() {
+                self.accounts.get_or_insert(key).set_era(0);
+            }
+        }
+    }
+
+    /// The durable record of `key`; `None` where nothing is worth keeping.
+    pub fn encode(&self, key: StateKey) -> Option<Vec<u8>> {
+        let account = self.get(key)?;
+        codec::encode_account(account, self.eras.residents_of(account))
+    }
+
+    /// Takes the durable record of `key` back.
+    ///
+    /// # Errors
+    /// Where the bytes are damaged or of a version that this program does not know.
+    pub fn decode(&mut self, key: StateKey, bytes: &[u8]) -> Result<(), StateError> {
+        let account = codec::decode_account(key, bytes, self.eras.residents())?;
+        self.insert(account);
+        Ok(())
     }
 
     fn point(&mut self, key: StateKey, before: Pointers, after: Pointers) {
@@ -236,6 +280,7 @@ impl Partition {
     /// Makes room where too much could be forgotten, and looks at a few accounts, whether
     /// something in them has run out. Called after each event; what it does is bounded.
     pub fn note_time(&mut self, engine: &Engine, now: Timestamp, out: &mut Outputs) {
+        self.eras.note_time(now);
         if self.room.forgettable() > engine.settings().max_forgettable_bytes {
             self.make_room(engine, now, out);
         }
@@ -273,26 +318,37 @@ impl Partition {
     fn step(&mut self, engine: &Engine, now: Timestamp, since_ms: i64, out: &mut Outputs) {
         let round = self.room.round() as i64;
         let due = round.saturating_mul(since_ms.min(ROUND_MS)) / ROUND_MS + 1;
+        // Another instance may have a rule set that knows more, or this one get it back.
+        let carries = self.eras.age_ms(now) < CARRIED_MS;
         for _ in 0..(due.min(round) as usize).min(STEP) {
             let Some(key) = self.room.look() else {
                 continue;
             };
             if self
                 .get(key)
-                .is_some_and(|account| has_run_out(engine, account, now))
+                .is_some_and(|account| has_run_out(engine, account, carries, now))
             {
-                self.clear_spent(engine, key, now, out);
+                self.clear_spent(engine, key, carries, now, out);
             }
         }
     }
 
-    fn clear_spent(&mut self, engine: &Engine, key: StateKey, now: Timestamp, out: &mut Outputs) {
+    fn clear_spent(
+        &mut self,
+        engine: &Engine,
+        key: StateKey,
+        carries: bool,
+        now: Timestamp,
+        out: &mut Outputs,
+    ) {
         self.update(key, true, now, |account| {
             if let Some(rest) = account.rest.as_mut() {
                 // What the cut bars is too old to act on by now.
                 if now.since_ms(rest.cut) > engine.settings().act_within_ms {
                     rest.cut = Timestamp(0);
                 }
+                rest.rules
+                    .retain(|state| carries || engine.rules().knows(state.key));
                 for state in &mut rest.rules {
                     if detect::is_spent(engine, state, now) {
                         state.forget_window();
@@ -305,15 +361,15 @@ impl Partition {
     }
 }
 
-/// Whether something in `account` can never matter again.
-fn has_run_out(engine: &Engine, account: &Account, now: Timestamp) -> bool {
+/// Whether something in `account` can never matter again, or is not carried along.
+fn has_run_out(engine: &Engine, account: &Account, carries: bool, now: Timestamp) -> bool {
     account.rest.as_ref().is_some_and(|rest| {
         rest.case.as_ref().is_some_and(|case| case.is_over(now))
             || rest.has_expired(now, engine.settings().act_within_ms)
-            || rest
-                .rules
-                .iter()
-                .any(|state| state.is_forgettable() && detect::is_spent(engine, state, now))
+            || rest.rules.iter().any(|state| {
+                state.is_forgettable() && detect::is_spent(engine, state, now)
+                    || !carries && !engine.rules().knows(state.key)
+            })
     })
 }
 

@@ -30,6 +30,7 @@ mod model;
 mod oracle;
 mod owner;
 mod recoveries;
+mod reload;
 mod replay;
 mod services;
 mod shard;

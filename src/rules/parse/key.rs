@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use crate::document::{Node, Value};
 use crate::rules::{By, RuleKey};
 
-/// docs/rules.md 14: hash(id, kind, of, by, when, broken_by).
+/// docs/rules.md 14: hash(id, kind, of, by, when, broken_by); `of` with its prefixes.
 pub(super) fn of(id: &str, by: By, when: &Node, detect: &Node) -> RuleKey {
     let mut hash = Sha256::new();
     let mut part = |text: &str| {
@@ -23,6 +23,13 @@ pub(super) fn of(id: &str, by: By, when: &Node, detect: &Node) -> RuleKey {
                     for wanted in ["of", "broken_by"] {
                         let value = settings.iter().find(|(key, _)| key.name == wanted);
                         part(&value.map_or(String::new(), |(_, node)| canonical(node)));
+                    }
+                    // Values that were told apart by other bits cannot be counted together.
+                    for (key, node) in settings {
+                        if key.name.starts_with("prefix") {
+                            part(&key.name);
+                            part(&canonical(node));
+                        }
                     }
                 }
             }

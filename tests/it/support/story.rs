@@ -183,6 +183,43 @@ impl Story {
         }
     }
 
+    /// Goes on with these rules and the same facts, as a reload does it.
+    pub fn reload(&mut self, texts: &[&str]) {
+        self.reload_with(rule_set(texts), Arc::clone(self.engine.facts()));
+    }
+
+    /// Goes on with these rules and facts.
+    pub fn reload_with(&mut self, mut rules: RuleSet, facts: Arc<Facts>) {
+        rules.keep_residents_of(self.engine.rules());
+        self.decoder = rules.decoder();
+        self.engine.replace(Arc::new(rules), facts);
+    }
+
+    /// Goes on with these rules in another process, which never had others, with what is
+    /// durable of `accounts`.
+    pub fn move_to(&mut self, texts: &[&str], accounts: &[&str]) {
+        let records: Vec<_> = accounts
+            .iter()
+            .map(|account| {
+                let key = self.engine.state_key(account);
+                (key, self.engine.encode_state(&self.partition, key))
+            })
+            .collect();
+        let rules = rule_set(texts);
+        self.decoder = rules.decoder();
+        self.engine = Engine::new(
+            Arc::new(rules),
+            Arc::clone(self.engine.facts()),
+            self.engine.settings().clone(),
+        );
+        self.partition = Partition::default();
+        for (key, bytes) in records {
+            self.engine
+                .restore_state(&mut self.partition, &key.0, bytes.as_deref())
+                .unwrap();
+        }
+    }
+
     /// Goes on at `offset`, as a process does that takes over.
     pub fn offset_at(&mut self, offset: i64) {
         self.offset = offset;

@@ -1,0 +1,3 @@
+//! Files that change while doorward runs.
+
+mod memory;
