@@ -10,6 +10,7 @@
 
 pub mod account;
 mod accounts;
+pub mod budget;
 pub mod case;
 pub mod codec;
 mod control;
@@ -36,15 +37,16 @@ use crate::event::wire::MacKeys;
 use crate::event::{Event, KnownType, MINUTE_MS, Outcome, Source, Timestamp};
 use crate::rules::compile::Role;
 use crate::rules::eval::Enriched;
-use crate::rules::{By, RuleSet};
+use crate::rules::{By, Rule, RuleSet};
 
 pub use case::MAX_EVIDENCE as MAX_CASE_EVIDENCE;
 pub use codec::StateError;
 pub use partition::{DueTimer, Partition};
 
 use account::Account;
+use budget::Budgets;
 use codec::Residents;
-use detect::{Place, account_key, ip_key};
+use detect::{Place, account_key, ip_key, partition_key};
 use output::{CaseId, Outputs};
 use work::Work;
 
@@ -94,6 +96,8 @@ pub struct Engine {
     residents: Residents,
     /// Names rules and residents, for partitions to see that they are new.
     rule_set: u64,
+    /// Of every partition's own record.
+    partition_key: StateKey,
 }
 
 impl Engine {
@@ -102,6 +106,7 @@ impl Engine {
         Engine {
             rule_set: named(&rules, residents),
             residents,
+            partition_key: partition_key(&settings.state_key),
             rules,
             facts,
             settings,
@@ -149,18 +154,25 @@ impl Engine {
             out.counts.unkeyed += 1;
         }
         let enriched = Enriched::new(event, time, &self.facts);
-        let mut work = Work {
-            engine: self,
-            event: &enriched,
-            source,
-            now,
-            out,
-            commands_so_far: 0,
-        };
         let control = event.kind.known().filter(|kind| control::is_control(*kind));
         if control.is_some() || !self.rules.dispatch().candidates(event).is_empty() {
+            let mut budgets = partition.take_budgets();
+            let mut work = Work {
+                engine: self,
+                event: &enriched,
+                source,
+                now,
+                out,
+                commands_so_far: 0,
+                budgets: &mut budgets,
+                budgets_changed: false,
+            };
             self.with_account(partition, &mut work, control);
             self.by_address(partition, &mut work);
+            if work.budgets_changed {
+                work.out.changed.push(self.partition_key);
+            }
+            partition.put_budgets(budgets);
         }
         match enriched.looked_up() {
             None => {}
@@ -329,8 +341,23 @@ impl Engine {
         partition.due_timers(now)
     }
 
+    /// Locks that `rule` may still take in `partition` in the window of `now`, which may be
+    /// a guess (docs/rules.md 13).
+    pub fn lock_budget_left(&self, partition: &Partition, rule: &Rule, now: Timestamp) -> u32 {
+        let limit = budget::limit(rule, self.settings.partitions);
+        partition.budgets().left(rule.key, limit, now)
+    }
+
+    /// The key of a partition's own record in `doorward.state`.
+    pub fn partition_key(&self) -> StateKey {
+        self.partition_key
+    }
+
     /// Bytes of the durable record of `key`; `None` is a tombstone.
     pub fn encode_state(&self, partition: &Partition, key: StateKey) -> Option<Vec<u8>> {
+        if key == self.partition_key {
+            return codec::encode_partition(partition.budgets());
+        }
         partition.encode(key)
     }
 
@@ -348,6 +375,13 @@ impl Engine {
             .try_into()
             .map_err(|_| StateError::Damaged("its key is not 16 bytes"))?;
         let key = StateKey(key);
+        if key == self.partition_key {
+            partition.put_budgets(Budgets::default());
+            if let Some(bytes) = value {
+                partition.put_budgets(codec::decode_partition(bytes)?);
+            }
+            return Ok(());
+        }
         match value {
             None => {
                 partition.remove(key);

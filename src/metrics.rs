@@ -5,13 +5,18 @@
 //! flood of made-up accounts, types or fields can grow the number of series. It knows
 //! nothing of HTTP: [`crate::admin`] serves it.
 
+pub mod least;
 pub mod local;
+
+use std::sync::Arc;
 
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+
+use least::Least;
 
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -41,6 +46,8 @@ macro_rules! metrics {
         #[derive(Debug)]
         pub struct Metrics {
             registry: Registry,
+            /// What the shards have left of [`Self::lock_budget_remaining`].
+            lock_budgets: Arc<Least>,
             $($(#[doc = $help])+ pub $name: $kind,)+
         }
 
@@ -56,7 +63,7 @@ macro_rules! metrics {
                 );)+
                 #[cfg(target_os = "linux")]
                 register_process(&registry);
-                let metrics = Metrics { registry, $($name),+ };
+                let metrics = Metrics { registry, lock_budgets: Arc::default(), $($name),+ };
                 metrics
                     .build_info
                     .with_label_values(&[crate::VERSION, crate::REVISION])
@@ -163,6 +170,8 @@ metrics! {
     links_total: IntCounterVec ["answer", "result"];
     /// Cases that wait for their owner.
     cases_open: IntGauge [];
+    /// Accounts that a rule may still lock in this window, in the partition with the fewest.
+    lock_budget_remaining: IntGaugeVec ["rule"];
     /// Owners' answers that took effect, by the rule that asked and the answer.
     owner_answers_total: IntCounterVec ["rule", "answer"];
     /// The version at work; always 1.
@@ -181,6 +190,11 @@ impl Metrics {
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .unwrap_or_else(|error| format!("# the metrics could not be written: {error}\n"))
+    }
+
+    /// A shard's place among those that report what is left of lock budgets.
+    pub fn join_lock_budgets(&self) -> least::Share {
+        self.lock_budgets.join(&self.lock_budget_remaining)
     }
 
     /// Names the rule set at work; the one before it ceases to be reported.

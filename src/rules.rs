@@ -25,6 +25,11 @@ use eval::Condition;
 /// The largest `at_least` (docs/rules.md 15).
 pub const MAX_AT_LEAST: u32 = 64;
 
+/// Locks that a rule may take in five minutes where it does not say (docs/rules.md 13).
+pub const LOCK_BUDGET: u32 = 100;
+/// The largest `lock_budget`.
+pub const MAX_LOCK_BUDGET: u32 = 1_000_000;
+
 /// What a rule's decisions do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
@@ -85,6 +90,9 @@ pub struct Rule {
     /// Template of the mail to the owner.
     pub email: Option<Arc<str>>,
     pub cooldown_ms: i64,
+    /// Locks that it may take in five minutes over all partitions, if accounts spread evenly
+    /// (docs/rules.md 13).
+    pub lock_budget: u32,
     pub tags: Vec<String>,
     /// False where a list that it names could not be loaded: it does not fire, in either
     /// sense of its tests.

@@ -1,4 +1,5 @@
-//! The bytes of `doorward.state`: one record per account, a version byte and CBOR.
+//! The bytes of `doorward.state`: one record per account, and one of the partition itself, a
+//! version byte and CBOR.
 //!
 //! Fields have numbers that are never used for something else; a field that an older
 //! program wrote and this one does not know is skipped, one that it did not write is empty.
@@ -12,6 +13,7 @@ use crate::rules::RuleKey;
 
 use super::StateKey;
 use super::account::{Account, Entry, Rest, Seen};
+use super::budget::Budgets;
 use super::output::{CaseState, Evidence, Scope};
 use super::window;
 
@@ -116,19 +118,7 @@ pub fn decode_account(
     bytes: &[u8],
     residents: Residents,
 ) -> Result<Account, StateError> {
-    let (version, body) = bytes
-        .split_first()
-        .ok_or(StateError::Damaged("it is empty"))?;
-    if *version != VERSION {
-        return Err(StateError::UnknownVersion(*version));
-    }
-    let mut decoder = Decoder::new(body);
-    let record: Record = decoder
-        .decode()
-        .map_err(|_| StateError::Damaged("its fields cannot be read"))?;
-    if decoder.position() != body.len() {
-        return Err(StateError::Damaged("bytes follow its end"));
-    }
+    let record: Record = decode_record(bytes)?;
     let mut account = Account::new(key);
     account.rest = record.rest;
     if record.by_ip == Some(true) {
@@ -153,6 +143,58 @@ pub fn decode_account(
         }
     }
     Ok(account)
+}
+
+/// The partition's own record. To programs that know none it is an account of which nothing
+/// is known.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct PartitionRecord<B> {
+    #[n(0)]
+    _account: u32,
+    #[n(16)]
+    budgets: Option<B>,
+}
+
+/// The own record of a partition; `None` where nothing is worth keeping.
+pub fn encode_partition(budgets: &Budgets) -> Option<Vec<u8>> {
+    if budgets.is_untouched() {
+        return None;
+    }
+    let mut bytes = vec![VERSION];
+    let record = PartitionRecord {
+        _account: 0,
+        budgets: Some(budgets),
+    };
+    encode(record, &mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// What is in a partition's own record.
+///
+/// # Errors
+/// Where the bytes are damaged or of a version that this program does not know.
+pub fn decode_partition(bytes: &[u8]) -> Result<Budgets, StateError> {
+    let record: PartitionRecord<Budgets> = decode_record(bytes)?;
+    Ok(record.budgets.unwrap_or_default())
+}
+
+/// The record in `bytes`, all of them.
+fn decode_record<'b, R: Decode<'b, ()>>(bytes: &'b [u8]) -> Result<R, StateError> {
+    let (version, body) = bytes
+        .split_first()
+        .ok_or(StateError::Damaged("it is empty"))?;
+    if *version != VERSION {
+        return Err(StateError::UnknownVersion(*version));
+    }
+    let mut decoder = Decoder::new(body);
+    let record = decoder
+        .decode()
+        .map_err(|_| StateError::Damaged("its fields cannot be read"))?;
+    if decoder.position() != body.len() {
+        return Err(StateError::Damaged("bytes follow its end"));
+    }
+    Ok(record)
 }
 
 /// Elements for which room is made before they are read: what a damaged record claims must

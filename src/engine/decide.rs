@@ -89,7 +89,7 @@ pub fn decide(
 }
 
 /// The first effect that applies.
-fn effect(work: &Work<'_>, account: &Account, rule: &Rule, group: Option<&str>) -> Effect {
+fn effect(work: &mut Work<'_>, account: &Account, rule: &Rule, group: Option<&str>) -> Effect {
     let settings = work.engine.settings();
     if work.now.since_ms(work.event.time) > settings.act_within_ms {
         return Effect::Stale;
@@ -98,14 +98,25 @@ fn effect(work: &Work<'_>, account: &Account, rule: &Rule, group: Option<&str>) 
         return Effect::Shadow;
     }
     let asks_owner = rule.lock.is_some() || rule.email.is_some();
-    if asks_owner && account.case().is_some_and(|case| case.state.is_open()) {
-        return Effect::CaseOpen;
+    if let Some(case) = account.case().filter(|case| case.state.is_open())
+        && asks_owner
+    {
+        // What is locked already costs nothing; an account that was only asked about does.
+        let locks = rule.lock.is_some() && case.state == CaseState::Asked;
+        return if !locks || work.may_lock(rule) {
+            Effect::CaseOpen
+        } else {
+            Effect::Held
+        };
     }
     let cooling = account.rule(rule.key, group).is_some_and(|state| {
         state.last_acted.0 != 0 && work.now.since_ms(state.last_acted) < rule.cooldown_ms
     });
     if cooling {
         return Effect::Cooldown;
+    }
+    if rule.lock.is_some() && !work.may_lock(rule) {
+        return Effect::Held;
     }
     Effect::Acted
 }

@@ -467,6 +467,11 @@ pub fn ip_key(state_key: &[u8; 16], ip: std::net::IpAddr) -> StateKey {
     }
 }
 
+/// The key of a partition's own record.
+pub fn partition_key(state_key: &[u8; 16]) -> StateKey {
+    keyed(state_key, b'p', b"")
+}
+
 fn keyed(key: &[u8; 16], domain: u8, bytes: &[u8]) -> StateKey {
     use siphasher::sip128::{Hasher128, SipHasher13 as Sip128};
     let mut hash = Sip128::new_with_key(key);

@@ -21,7 +21,20 @@ pub struct Outputs {
     pub dropped_cases: Vec<CaseId>,
     /// Answers that were applied: the case's first rule, and what its owner said.
     pub answers: Vec<(Box<str>, &'static str)>,
+    /// Rules whose lock budget ran out, each said once in a window.
+    pub budgets_spent: Vec<BudgetSpent>,
     pub counts: Counts,
+}
+
+/// A rule has locked as many accounts as it may for now (docs/rules.md 13).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetSpent {
+    pub rule: Arc<str>,
+    pub partition: i32,
+    /// Locks that it had.
+    pub limit: u32,
+    /// When the window ends, by broker time.
+    pub until: Timestamp,
 }
 
 impl Outputs {
@@ -33,6 +46,7 @@ impl Outputs {
         self.changed.clear();
         self.dropped_cases.clear();
         self.answers.clear();
+        self.budgets_spent.clear();
         self.counts = Counts::default();
     }
 

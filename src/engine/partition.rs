@@ -7,6 +7,7 @@ use crate::event::{DAY_MS, MINUTE_MS, SECOND_MS, Timestamp};
 
 use super::account::Account;
 use super::accounts::Accounts;
+use super::budget::Budgets;
 use super::codec::{self, Residents, StateError};
 use super::eras::{Begun, Eras};
 use super::ids::derived;
@@ -56,6 +57,7 @@ pub struct Partition {
     /// Those that were handed out and have not acted yet.
     again: HashMap<StateKey, Timestamp>,
     stepped_at: Timestamp,
+    budgets: Budgets,
 }
 
 /// What of an account other parts of the partition point at.
@@ -86,6 +88,20 @@ impl Partition {
     /// ([`super::Settings::max_forgettable_bytes`]).
     pub fn forgettable_bytes(&self) -> usize {
         self.room.forgettable()
+    }
+
+    /// What the rules have spent of their lock budgets.
+    pub fn budgets(&self) -> &Budgets {
+        &self.budgets
+    }
+
+    /// The same, taken out while an event is handled.
+    pub fn take_budgets(&mut self) -> Budgets {
+        std::mem::take(&mut self.budgets)
+    }
+
+    pub fn put_budgets(&mut self, budgets: Budgets) {
+        self.budgets = budgets;
     }
 
     /// Cases that are open.

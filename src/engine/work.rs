@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use crate::event::{Source, Timestamp};
+use crate::rules::Rule;
 use crate::rules::eval::Enriched;
 
 use super::Engine;
 use super::account::{Account, EmailChange};
+use super::budget::{self, Budgets, Taken};
 use super::case::Case;
 use super::ids::derived;
 use super::mailing;
-use super::output::{CaseId, CaseView, Command, CommandKind, Mail, Outputs, RecipientPart, Scope};
+use super::output::{
+    BudgetSpent, CaseId, CaseView, Command, CommandKind, Mail, Outputs, RecipientPart, Scope,
+};
 use super::timer::TimerKind;
 
 /// Positions that `seq` leaves for the commands of one event.
@@ -27,6 +31,9 @@ pub struct Work<'w> {
     pub now: Timestamp,
     pub out: &'w mut Outputs,
     pub commands_so_far: i64,
+    /// The partition's, taken out of it.
+    pub budgets: &'w mut Budgets,
+    pub budgets_changed: bool,
 }
 
 /// Why a command is given.
@@ -52,6 +59,30 @@ pub struct About<'a> {
 }
 
 impl Work<'_> {
+    /// Takes one lock out of the budget of `rule`; false where that is used up, which is said
+    /// once in a window.
+    pub fn may_lock(&mut self, rule: &Rule) -> bool {
+        let limit = budget::limit(rule, self.engine.settings().partitions);
+        match self.budgets.take(rule.key, limit, self.now) {
+            Taken::Lock => {
+                self.budgets_changed = true;
+                true
+            }
+            Taken::Refused { first } => {
+                if first {
+                    self.budgets_changed = true;
+                    self.out.budgets_spent.push(BudgetSpent {
+                        rule: Arc::clone(&rule.id),
+                        partition: self.source.partition,
+                        limit,
+                        until: self.budgets.window_end(),
+                    });
+                }
+                false
+            }
+        }
+    }
+
     /// A command about `case`, or about an account that has none.
     pub fn command(
         &mut self,

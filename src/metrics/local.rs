@@ -8,6 +8,7 @@ use std::sync::Arc;
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::Metrics;
+use super::least::{self, Left};
 use crate::engine::output::{CommandKind, Counts, Decision, Effect};
 use crate::event::{EventType, KnownType, Outcome};
 
@@ -32,6 +33,7 @@ pub struct ShardCounters {
     state_accounts: Share,
     state_bytes: Share,
     cases_open: Share,
+    lock_budgets: least::Share,
 }
 
 /// A count, and the counter that it goes to once that has been looked up.
@@ -89,6 +91,7 @@ impl ShardCounters {
             state_accounts: Share::of(&metrics.state_accounts),
             state_bytes: Share::of(&metrics.state_bytes),
             cases_open: Share::of(&metrics.cases_open),
+            lock_budgets: metrics.join_lock_budgets(),
             metrics,
         }
     }
@@ -177,6 +180,16 @@ impl ShardCounters {
         self.state_accounts.set(accounts);
         self.state_bytes.set(bytes);
         self.cases_open.set(open_cases);
+    }
+
+    /// What each rule may still lock in the partition of this shard where that is least.
+    pub fn lock_budgets(&mut self, left: Left) {
+        for rule in left.keys() {
+            // One that begins to exist at 1 has not risen, as Prometheus sees it.
+            let held = [&**rule, Effect::Held.as_str()];
+            self.metrics.decisions_total.with_label_values(&held);
+        }
+        self.lock_budgets.set(left);
     }
 
     /// Adds what was counted since the last flush to the shared metrics.

@@ -12,7 +12,7 @@ use crate::document::{Diagnostics, Fields, Node, SourceFile, Value, parse_yaml};
 use crate::enrich::iplist::Lists;
 
 use super::compile::never_matches;
-use super::{By, Mode, Rule, Severity};
+use super::{By, LOCK_BUDGET, MAX_LOCK_BUDGET, Mode, Rule, Severity};
 
 /// Reads the files of one rule set; keeps the table of extra fields they name.
 pub struct Reader<'a> {
@@ -86,11 +86,15 @@ impl<'a> Reader<'a> {
         let detect_node = fields.required("detect", found);
         let detect = detect_node.and_then(|node| self.detect(file, node, &id, found));
         let then_node = fields.optional("then");
+        let errors_before_then = found.error_count();
         let (lock, email) = match then_node {
             Some(node) => actions::read(file, node, found),
             None => (None, None),
         };
+        let then_is_read = found.error_count() == errors_before_then;
         let cooldown_ms = fields.duration_ms("cooldown", found).unwrap_or(0);
+        let budget_node = fields.optional("lock_budget");
+        let lock_budget = fields.integer("lock_budget", 1..=i64::from(MAX_LOCK_BUDGET), found);
         let tags = tags(file, fields.optional("tags"), found);
         fields.finish(found);
 
@@ -102,6 +106,17 @@ impl<'a> Reader<'a> {
                 first_line_of(file, node),
                 "no event can satisfy this `when`, so the rule would never fire",
                 None,
+            );
+        }
+        if let Some(node) = budget_node
+            && lock.is_none()
+            && then_is_read
+        {
+            found.error(
+                file,
+                node.span.clone(),
+                "`lock_budget` bounds locks, and this rule takes none",
+                Some("leave it out, or add `lock_account` to `then`".into()),
             );
         }
         if by == Some(By::Ip)
@@ -134,6 +149,9 @@ impl<'a> Reader<'a> {
                 lock,
                 email,
                 cooldown_ms,
+                lock_budget: lock_budget
+                    .and_then(|locks| u32::try_from(locks).ok())
+                    .unwrap_or(LOCK_BUDGET),
                 tags,
                 usable: true,
             },

@@ -14,8 +14,10 @@ use crate::event::decode::{Decoder, Dropped};
 use crate::event::{Event, Source, Timestamp};
 use crate::log::InputRecord;
 use crate::metrics::Metrics;
+use crate::metrics::least::Left;
 use crate::metrics::local::ShardCounters;
 use crate::record::Provenance;
+use crate::rules::{Mode, Rule};
 
 /// One input partition that this shard owns.
 #[derive(Default)]
@@ -148,6 +150,15 @@ impl Core {
             let answers = &self.counters.metrics().owner_answers_total;
             answers.with_label_values(&[rule, *answer]).inc();
         }
+        for spent in &outputs.budgets_spent {
+            tracing::warn!(
+                rule = &*spent.rule,
+                partition = spent.partition,
+                locks = spent.limit,
+                until = %spent.until,
+                "lock budget used up: until then the rule's further hits are held, and lock nobody",
+            );
+        }
         let said_something = !outputs.decisions.is_empty() || outputs.is_urgent();
         if said_something {
             if outputs.is_urgent() {
@@ -247,6 +258,22 @@ impl Core {
             }
         }
         self.counters.state(accounts, bytes, cases);
+        self.counters.lock_budgets(self.locks_left());
+    }
+
+    /// What each rule may still lock in the partition where that is least.
+    fn locks_left(&self) -> Left {
+        let rules = self.engine.rules().rules().iter();
+        let locking = rules.filter(|rule| rule.lock.is_some() && rule.mode == Mode::Enforce);
+        let of = |rule: &Rule| {
+            let owned = self.partitions.values();
+            let left = owned.map(|owned| {
+                let now = owned.broker_time(&*self.clock);
+                self.engine.lock_budget_left(&owned.accounts, rule, now)
+            });
+            Some((Arc::clone(&rule.id), i64::from(left.min()?)))
+        };
+        locking.filter(|rule| rule.usable).filter_map(of).collect()
     }
 }
 

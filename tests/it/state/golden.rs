@@ -278,3 +278,31 @@ fn golden_records_can_be_written() {
         }
     }
 }
+
+/// The partition's own record is none of an account: it has a golden record of its own.
+#[test]
+fn the_partitions_own_record_is_read_as_it_was_meant() {
+    let golden = bytes(include_str!("v1-partition.hex"));
+    let mut story = Story::new();
+    story.login(0, "u", NORWAY);
+    story.login(1, "u", BRAZIL);
+    let key = story.engine.partition_key();
+    let today = story.engine.encode_state(&story.partition, key);
+    if golden.is_empty() {
+        let folder = std::env::var_os("DOORWARD_WRITE_GOLDEN").expect("the record is empty");
+        let hex: String = today.unwrap().iter().map(|b| format!("{b:02x}")).collect();
+        let path = std::path::Path::new(&folder).join("v1-partition.hex");
+        return std::fs::write(path, hex + "\n").unwrap();
+    }
+    assert_eq!(today.as_ref(), Some(&golden));
+    let mut partition = Partition::default();
+    let restored = story
+        .engine
+        .restore_state(&mut partition, &key.0, Some(&golden));
+    restored.unwrap();
+    let rules = story.engine.rules().rules();
+    let rule = rules.iter().find(|rule| &*rule.id == "first-seen-country");
+    let now = doorward::event::Timestamp(START + 2);
+    let left = |partition: &Partition| story.engine.lock_budget_left(partition, rule.unwrap(), now);
+    assert_eq!((left(&partition), left(&Partition::default())), (49, 50));
+}

@@ -273,6 +273,7 @@ impl Story {
         self.said.mails.append(&mut out.mails);
         self.said.cases.append(&mut out.cases);
         self.said.dropped_cases.append(&mut out.dropped_cases);
+        self.said.budgets_spent.append(&mut out.budgets_spent);
         add(&mut self.said, &out);
         said
     }
@@ -364,8 +365,9 @@ impl Story {
     /// The story's state as another process reads it back, of every account it has.
     pub fn restart(&mut self, accounts: &[&str]) {
         let mut partition = Partition::default();
-        for account in accounts {
-            let key = self.engine.state_key(account);
+        let accounts = accounts.iter();
+        let keys = accounts.map(|account| self.engine.state_key(account));
+        for key in keys.chain([self.engine.partition_key()]) {
             let bytes = self.engine.encode_state(&self.partition, key);
             self.engine
                 .restore_state(&mut partition, &key.0, bytes.as_deref())
