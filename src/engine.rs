@@ -6,7 +6,8 @@
 //!
 //! [`detect`] asks whether a rule hits, [`decide`] what follows from it, [`control`] what
 //! answers and timers do to a case, [`recovery`] how a recovery is held, [`timer`] what falls
-//! due, [`partition`] where accounts are kept.
+//! due, [`partition`] where accounts are kept. [`trace`] writes down, for whoever asks, what
+//! every rule said of an event.
 
 pub mod account;
 mod accounts;
@@ -27,6 +28,7 @@ mod room;
 mod seen;
 pub mod streak;
 pub mod timer;
+pub mod trace;
 pub mod window;
 mod work;
 
@@ -48,6 +50,7 @@ use budget::Budgets;
 use codec::Residents;
 use detect::{Place, account_key, ip_key, partition_key};
 use output::{CaseId, Outputs};
+use trace::{Before, Said, Trace};
 use work::Work;
 
 /// An event further ahead of the broker than this takes the broker's time (docs/rules.md 2).
@@ -144,6 +147,33 @@ impl Engine {
         now: Timestamp,
         out: &mut Outputs,
     ) {
+        self.handle_with(partition, event, source, now, out, None);
+    }
+
+    /// The same, and what every rule said of the event. What is decided does not depend on
+    /// whether anybody asks.
+    pub fn handle_traced(
+        &self,
+        partition: &mut Partition,
+        event: &Event<'_>,
+        source: Source,
+        now: Timestamp,
+        out: &mut Outputs,
+    ) -> Trace {
+        let mut trace = Trace::default();
+        self.handle_with(partition, event, source, now, out, Some(&mut trace));
+        trace
+    }
+
+    fn handle_with(
+        &self,
+        partition: &mut Partition,
+        event: &Event<'_>,
+        source: Source,
+        now: Timestamp,
+        out: &mut Outputs,
+        mut trace: Option<&mut Trace>,
+    ) {
         partition.follow(self.rule_set, self.residents);
         let mut time = event.time;
         if time.since_ms(now) > MAX_AHEAD_MS {
@@ -166,6 +196,7 @@ impl Engine {
                 commands_so_far: 0,
                 budgets: &mut budgets,
                 budgets_changed: false,
+                trace: trace.as_deref_mut(),
             };
             self.with_account(partition, &mut work, control);
             self.by_address(partition, &mut work);
@@ -181,6 +212,9 @@ impl Engine {
             Some(CountryLookup::Special) => out.counts.geo_special += 1,
             Some(CountryLookup::Failed) => out.counts.geo_failed += 1,
             Some(CountryLookup::NoDatabase) => out.counts.geo_no_database += 1,
+        }
+        if let Some(trace) = trace {
+            trace.complete(self, &enriched);
         }
         partition.note_time(self, now, out);
     }
@@ -284,7 +318,9 @@ impl Engine {
                 continue;
             }
             // Events at or before the cut never count again, for any rule (docs/rules.md 10).
-            if account.cut().0 != 0 && enriched.time <= account.cut() {
+            let cut = account.cut();
+            if cut.0 != 0 && enriched.time <= cut {
+                work.note(rule, || Said::BeforeCut { cut });
                 continue;
             }
             let group = match rule.by {
@@ -292,6 +328,7 @@ impl Engine {
                     Some(user) => Some(user),
                     None => {
                         work.out.counts.unkeyed += 1;
+                        work.note(rule, || Said::Unkeyed { field: "user" });
                         continue;
                     }
                 },
@@ -315,14 +352,29 @@ impl Engine {
                         .is_some_and(|ip| self.facts.lists.contains(list, ip))
                 }),
             };
+            let before = work.trace.is_some().then(|| Before::of(account, &place));
             if let Role::Breaks(_) = candidate.role {
                 changed |= detect::broken(&place, account, enriched, &mut work.out.counts);
+                if let Some(before) = before {
+                    work.note(rule, || before.end_of_run(&place, enriched));
+                }
                 continue;
             }
             let detected = detect::matched(&place, account, enriched, &mut work.out.counts);
             changed |= detected.changed;
-            if let Some(hit) = detected.hit {
-                changed |= decide::decide(work, account, rule, group, place.resident, hit);
+            match detected.hit {
+                Ok(hit) => {
+                    changed |= decide::decide(work, account, rule, group, place.resident, hit);
+                    if let Some((before, decision)) = before.zip(work.out.decisions.last()) {
+                        let said = before.hit(&place, decision);
+                        work.note(rule, || said);
+                    }
+                }
+                Err(why) => {
+                    if let Some(before) = before {
+                        work.note(rule, || before.no_hit(self, &place, enriched, why));
+                    }
+                }
             }
         }
         changed

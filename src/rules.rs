@@ -79,6 +79,8 @@ pub struct RuleKey(pub u64);
 #[derive(Debug)]
 pub struct Rule {
     pub id: Arc<str>,
+    /// The name of the file that it stands in.
+    pub file: Arc<str>,
     pub title: String,
     pub severity: Severity,
     pub mode: Mode,
@@ -186,6 +188,24 @@ impl Detect {
             Detect::Distinct { .. } => "distinct",
             Detect::Streak { .. } => "streak",
             Detect::FirstSeen { .. } => "first_seen",
+        }
+    }
+
+    /// The field whose values are counted or remembered.
+    pub fn of(&self) -> Option<Field> {
+        match self {
+            Detect::Distinct { of, .. } | Detect::FirstSeen { of, .. } => Some(*of),
+            Detect::Each | Detect::Count { .. } | Detect::Streak { .. } => None,
+        }
+    }
+
+    /// How many it takes; 1 where there is nothing to count.
+    pub fn at_least(&self) -> u32 {
+        match self {
+            Detect::Count { at_least, .. }
+            | Detect::Distinct { at_least, .. }
+            | Detect::Streak { at_least, .. } => *at_least,
+            Detect::Each | Detect::FirstSeen { .. } => 1,
         }
     }
 }
@@ -336,6 +356,17 @@ impl RuleSet {
                         }
                     ))
         })
+    }
+
+    /// The name of a field, as rules write it.
+    pub fn field_name(&self, field: Field) -> &str {
+        match field {
+            Field::Extra(id) => self.extra_fields.get(id.0 as usize).map_or("", |name| name),
+            known => parse::condition::FIELDS
+                .iter()
+                .find(|(_, field)| *field == known)
+                .map_or("", |(name, _)| name),
+        }
     }
 
     /// The decoder that extracts what these rules look at.

@@ -14,7 +14,7 @@ use super::mailing::MAX_CO_OWNERS;
 use super::output::{Counts, Evidence};
 use super::seen::{Judged, SeenSpec, Verdict, country_value};
 use super::streak::{self, Again, StreakSpec};
-use super::window::{self, Observed, WindowSpec, lateness_ms};
+use super::window::{self, Observed, Refused, WindowSpec, lateness_ms};
 use super::{Engine, Settings, StateKey};
 
 /// Bytes of a session id and of a value's text that are kept.
@@ -34,11 +34,48 @@ pub struct Hit {
 }
 
 /// What an event did to what one rule keeps.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Detected {
-    pub hit: Option<Hit>,
+    pub hit: Result<Hit, NoHit>,
     /// Whether the account's durable record changed.
     pub changed: bool,
+}
+
+/// Why an event that matches a rule was no hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoHit {
+    /// The account already has as many groups as it may keep.
+    NoRoom,
+    /// The field that `of` names is absent.
+    NoValue,
+    NoCountry,
+    Refused(Refused),
+    /// The window says the same without it.
+    Redundant,
+    /// It counts, and is not enough.
+    Held,
+    Known,
+    /// Known by the name that the previous database gives it.
+    Moved,
+    Learned,
+    /// Nothing to judge by yet, and it must not teach.
+    NotTaught,
+}
+
+impl Detected {
+    fn nothing(why: NoHit) -> Detected {
+        Detected {
+            hit: Err(why),
+            changed: false,
+        }
+    }
+
+    fn kept(why: NoHit) -> Detected {
+        Detected {
+            hit: Err(why),
+            changed: true,
+        }
+    }
 }
 
 /// How the rule set and settings bear on one rule and account.
@@ -64,7 +101,7 @@ pub fn matched(
 ) -> Detected {
     match &place.rule.detect {
         Detect::Each => Detected {
-            hit: Some(single(event, None)),
+            hit: Ok(single(event, None)),
             changed: false,
         },
         Detect::Count {
@@ -87,7 +124,7 @@ pub fn matched(
             prefix6,
         } => {
             let Some(value) = value_of(place.settings, event, *of, *prefix4, *prefix6) else {
-                return Detected::default();
+                return Detected::nothing(NoHit::NoValue);
             };
             let spec = WindowSpec {
                 distinct: true,
@@ -105,7 +142,7 @@ pub fn matched(
             let spec = streak_spec(place.settings, *at_least, *max_gap_ms);
             unfold_end(place, account);
             let Some(state) = account.rule_mut(place.rule.key, place.group) else {
-                return Detected::default();
+                return Detected::nothing(NoHit::NoRoom);
             };
             let observed =
                 streak::lengthen(&mut state.entries, entry(event, 0, false), spec, counts);
@@ -201,7 +238,7 @@ fn windowed(
     counts: &mut Counts,
 ) -> Detected {
     let Some(state) = account.rule_mut(place.rule.key, place.group) else {
-        return Detected::default();
+        return Detected::nothing(NoHit::NoRoom);
     };
     let observed = window::observe(&mut state.entries, entry(event, value, false), spec, counts);
     from_observed(observed, state, event)
@@ -209,13 +246,11 @@ fn windowed(
 
 fn from_observed(observed: Observed, state: &mut RuleState, event: &Enriched<'_>) -> Detected {
     match observed {
-        Observed::Unchanged => Detected::default(),
+        Observed::Refused(why) => Detected::nothing(NoHit::Refused(why)),
+        Observed::Redundant => Detected::nothing(NoHit::Redundant),
         Observed::Held => {
             state.note_contact(contact(event));
-            Detected {
-                hit: None,
-                changed: true,
-            }
+            Detected::kept(NoHit::Held)
         }
         Observed::Hit(hit) => {
             state.note_contact(contact(event));
@@ -225,7 +260,7 @@ fn from_observed(observed: Observed, state: &mut RuleState, event: &Enriched<'_>
                 .filter_map(|entry| entry.session.clone())
                 .collect();
             Detected {
-                hit: Some(Hit {
+                hit: Ok(Hit {
                     value: hit.value,
                     evidence: hit.entries.iter().map(Entry::evidence).collect(),
                     sessions,
@@ -246,31 +281,21 @@ fn first_seen(
     spec: SeenSpec,
     counts: &mut Counts,
 ) -> Detected {
-    let country = (of == Field::Country).then(|| event.country());
-    let (value, text) = match country {
-        Some(None) => {
+    if of == Field::Country {
+        let Some(country) = event.country() else {
             counts.country_unknown += 1;
-            return Detected::default();
+            return Detected::nothing(NoHit::NoCountry);
+        };
+        let learn = match spec.learn {
+            Learn::Events(events) => events.min(u32::from(u8::MAX)) as u8,
+            Learn::SpanMs(_) => u8::MAX,
+        };
+        if place.resident && account.knows_inline(country.to_bytes(), event.time.day(), learn) {
+            return Detected::nothing(NoHit::Known);
         }
-        Some(Some(country)) => {
-            let learn = match spec.learn {
-                Learn::Events(events) => events.min(u32::from(u8::MAX)) as u8,
-                Learn::SpanMs(_) => u8::MAX,
-            };
-            if place.resident && account.knows_inline(country.to_bytes(), event.time.day(), learn) {
-                return Detected::default();
-            }
-            (
-                country_value(country.to_bytes()),
-                format!("country:{country}"),
-            )
-        }
-        None => {
-            let Some(value) = value_of(place.settings, event, of, 32, 64) else {
-                return Detected::default();
-            };
-            (value, value_text(event, of, value))
-        }
+    }
+    let Some((value, text)) = place_of(place.settings, event, of) else {
+        return Detected::nothing(NoHit::NoValue);
     };
     let judged = Judged {
         value,
@@ -294,33 +319,36 @@ fn first_seen(
                 if judged.may_teach {
                     seen.teach(value, day);
                 }
-                return Verdict::Known(judged.may_teach);
+                return Verdict::Moved(judged.may_teach);
             }
             seen.judge(judged, spec)
         },
     );
-    match verdict {
-        Some(Verdict::Known(changed)) => Detected { hit: None, changed },
-        Some(Verdict::Taught) => Detected {
-            hit: None,
-            changed: true,
-        },
-        Some(Verdict::New) => Detected {
-            hit: Some(single(
-                event,
-                Some(CasePlace {
-                    rule: place.rule.key,
-                    group: place.group.map(Box::from),
-                    value,
-                    text: text.into(),
-                    time: event.time,
-                    known: false,
-                    teach: !place.anonymized,
-                }),
-            )),
-            changed: false,
-        },
-        Some(Verdict::Ignored) | None => Detected::default(),
+    let (why, changed) = match verdict {
+        Some(Verdict::New) => {
+            let new = CasePlace {
+                rule: place.rule.key,
+                group: place.group.map(Box::from),
+                value,
+                text: text.into(),
+                time: event.time,
+                known: false,
+                teach: !place.anonymized,
+            };
+            return Detected {
+                hit: Ok(single(event, Some(new))),
+                changed: false,
+            };
+        }
+        Some(Verdict::Known(changed)) => (NoHit::Known, changed),
+        Some(Verdict::Moved(changed)) => (NoHit::Moved, changed),
+        Some(Verdict::Taught) => (NoHit::Learned, true),
+        Some(Verdict::Ignored) => (NoHit::NotTaught, false),
+        None => (NoHit::NoRoom, false),
+    };
+    Detected {
+        hit: Err(why),
+        changed,
     }
 }
 
@@ -358,8 +386,20 @@ pub fn with_seen<R>(
     Some(judge(state.seen.get_or_insert_default()))
 }
 
+/// The event's value of `of` for `first_seen`, and how pages name it; `None` where it has
+/// none.
+pub fn place_of(settings: &Settings, event: &Enriched<'_>, of: Field) -> Option<(u64, String)> {
+    if of == Field::Country {
+        let country = event.country()?;
+        let text = format!("country:{country}");
+        return Some((country_value(country.to_bytes()), text));
+    }
+    let value = value_of(settings, event, of, 32, 64)?;
+    Some((value, value_text(event, of, value)))
+}
+
 /// By which values of `of` are told apart; `None` where the field is absent.
-fn value_of(
+pub fn value_of(
     settings: &Settings,
     event: &Enriched<'_>,
     of: Field,
@@ -413,7 +453,7 @@ fn single(event: &Enriched<'_>, place: Option<CasePlace>) -> Hit {
     }
 }
 
-fn entry(event: &Enriched<'_>, value: u64, is_break: bool) -> Entry {
+pub fn entry(event: &Enriched<'_>, value: u64, is_break: bool) -> Entry {
     Entry {
         time: event.time,
         id: Box::from(&*event.event.id),

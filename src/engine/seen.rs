@@ -22,6 +22,9 @@ pub struct SeenSpec {
 pub enum Verdict {
     /// Known; `true` where the record changed (its day was rewritten).
     Known(bool),
+    /// Not known, but by the name that the previous database gives its network; `true` where
+    /// the record changed.
+    Moved(bool),
     /// Taught while learning.
     Taught,
     /// Neither known nor taught: nothing to judge by yet, and it must not teach.

@@ -8,7 +8,7 @@ use crate::event::Timestamp;
 
 use super::account::Entry;
 use super::output::Counts;
-use super::window::{Observed, WindowHit, admits, capacity, insert};
+use super::window::{Observed, WindowHit, admit, capacity, insert};
 
 #[derive(Clone, Copy, Debug)]
 pub struct StreakSpec {
@@ -26,8 +26,8 @@ pub fn lengthen(
     spec: StreakSpec,
     counts: &mut Counts,
 ) -> Observed {
-    if !admits(marks, &entry, spec.lateness_ms, counts) {
-        return Observed::Unchanged;
+    if let Err(refused) = admit(marks, &entry, spec.lateness_ms, counts) {
+        return Observed::Refused(refused);
     }
     let at = insert(marks, entry);
     let run = run_around(marks, at, spec.max_gap_ms);
@@ -94,7 +94,7 @@ pub enum Again {
 }
 
 /// The unbroken run that contains mark `at`.
-fn run_around(marks: &[Entry], at: usize, max_gap_ms: i64) -> std::ops::Range<usize> {
+pub fn run_around(marks: &[Entry], at: usize, max_gap_ms: i64) -> std::ops::Range<usize> {
     let joined = |earlier: usize| {
         let (a, b) = (&marks[earlier], &marks[earlier + 1]);
         !a.is_break && !b.is_break && b.time.since_ms(a.time) <= max_gap_ms
@@ -108,6 +108,17 @@ fn run_around(marks: &[Entry], at: usize, max_gap_ms: i64) -> std::ops::Range<us
         to += 1;
     }
     from..to
+}
+
+/// Events in the run that was under way at `time`.
+pub fn run_before(marks: &[Entry], time: Timestamp, max_gap_ms: i64) -> usize {
+    let earlier = &marks[..marks.partition_point(|mark| mark.time <= time)];
+    match earlier.last() {
+        Some(last) if !last.is_break && time.since_ms(last.time) <= max_gap_ms => {
+            run_around(earlier, earlier.len() - 1, max_gap_ms).len()
+        }
+        _ => 0,
+    }
 }
 
 /// Drops what no admissible event can join any more, and what exceeds the cap.

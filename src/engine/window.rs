@@ -5,6 +5,8 @@
 //! does not depend on the order of arrival within the allowed lateness; a property test
 //! compares it with a model that looks at all windows of all events.
 
+use crate::event::Timestamp;
+
 use super::account::Entry;
 use super::output::Counts;
 
@@ -31,11 +33,25 @@ pub struct WindowHit {
 /// What became of one event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Observed {
-    /// Nothing changed: late, a repeat, or between neighbours that already say the same.
-    Unchanged,
+    /// It was not admitted.
+    Refused(Refused),
+    /// It stands between neighbours that already say the same: nothing changed.
+    Redundant,
     /// It is held.
     Held,
     Hit(WindowHit),
+}
+
+/// Why an event is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The same id and time is held.
+    Duplicate,
+    Late {
+        /// Behind the newest entry held.
+        by_ms: i64,
+        allowed_ms: i64,
+    },
 }
 
 /// L of docs/rules.md 3.
@@ -48,28 +64,42 @@ pub fn capacity(at_least: u32) -> usize {
     8 * at_least as usize
 }
 
-/// Whether `entry` is new to `entries`: not the same id and time (docs/rules.md 5), and not later
-/// than `lateness_ms` behind the newest (docs/rules.md 3). Counts what it refuses.
-pub fn admits(entries: &[Entry], entry: &Entry, lateness_ms: i64, counts: &mut Counts) -> bool {
+/// Admits an entry that is new to `entries`: not the same id and time (docs/rules.md 5),
+/// and not later than `lateness_ms` behind the newest (docs/rules.md 3).
+///
+/// # Errors
+/// What speaks against it, which is counted.
+pub fn admit(
+    entries: &[Entry],
+    entry: &Entry,
+    lateness_ms: i64,
+    counts: &mut Counts,
+) -> Result<(), Refused> {
     let same_id = entries.iter().filter(|held| held.id == entry.id);
     let mut conflict = false;
     for held in same_id {
         if held.time == entry.time {
             counts.duplicate += 1;
-            return false;
+            return Err(Refused::Duplicate);
         }
         conflict = true;
     }
     if conflict {
         counts.id_conflict += 1;
     }
-    let late = entries
+    let behind = entries
         .last()
-        .is_some_and(|newest| newest.time.since_ms(entry.time) > lateness_ms);
-    if late {
-        counts.late += 1;
+        .map(|newest| newest.time.since_ms(entry.time));
+    match behind {
+        Some(by_ms) if by_ms > lateness_ms => {
+            counts.late += 1;
+            Err(Refused::Late {
+                by_ms,
+                allowed_ms: lateness_ms,
+            })
+        }
+        _ => Ok(()),
     }
-    !late
 }
 
 /// Puts `entry` in its place by time, behind those of the same time, and says where.
@@ -90,8 +120,8 @@ pub fn observe(
     spec: WindowSpec,
     counts: &mut Counts,
 ) -> Observed {
-    if !admits(entries, &entry, spec.lateness_ms, counts) {
-        return Observed::Unchanged;
+    if let Err(refused) = admit(entries, &entry, spec.lateness_ms, counts) {
+        return Observed::Refused(refused);
     }
     let at = insert(entries, entry);
     if let Some(hit) = best_window(entries, at, spec) {
@@ -99,22 +129,49 @@ pub fn observe(
         return Observed::Hit(hit);
     }
     if spec.distinct && thin(entries, at, spec.within_ms) {
-        return Observed::Unchanged;
+        return Observed::Redundant;
     }
     forget(entries, spec, counts);
     Observed::Held
 }
 
+/// Every window of `within` that contains entry `at`, the earliest first.
+fn windows(entries: &[Entry], at: usize, within_ms: i64) -> impl Iterator<Item = &[Entry]> {
+    let first = entries.partition_point(|entry| entries[at].time.since_ms(entry.time) > within_ms);
+    (first..=at).map(move |from| {
+        let end = entries[from].time.plus_ms(within_ms);
+        let to = from + entries[from..].partition_point(|entry| entry.time <= end);
+        &entries[from..to]
+    })
+}
+
+/// Of the windows that contain entry `at` the one with the most events, or distinct values,
+/// and the latest of those: how many, which, and the time until when it may still fill.
+pub fn fullest(
+    entries: &[Entry],
+    at: usize,
+    within_ms: i64,
+    distinct: bool,
+) -> (usize, Vec<Entry>, Option<Timestamp>) {
+    let value = |window: &&[Entry]| match distinct {
+        true => distinct_values(window),
+        false => window.len(),
+    };
+    let Some(window) = windows(entries, at, within_ms).max_by_key(value) else {
+        return (0, Vec::new(), None);
+    };
+    let until = window.first().map(|first| first.time.plus_ms(within_ms));
+    let counting = if distinct {
+        newest_of_each(window)
+    } else {
+        window.to_vec()
+    };
+    (value(&window), counting, until)
+}
+
 /// The earliest window of `within` that contains entry `at` and reaches the threshold.
 fn best_window(entries: &[Entry], at: usize, spec: WindowSpec) -> Option<WindowHit> {
-    let reach = |from: usize| {
-        let end = entries[from].time.plus_ms(spec.within_ms);
-        from + entries[from..].partition_point(|entry| entry.time <= end)
-    };
-    let first =
-        entries.partition_point(|entry| entries[at].time.since_ms(entry.time) > spec.within_ms);
-    for from in first..=at {
-        let window = &entries[from..reach(from)];
+    for window in windows(entries, at, spec.within_ms) {
         if window.len() < spec.at_least as usize {
             continue;
         }

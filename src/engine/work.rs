@@ -16,6 +16,7 @@ use super::output::{
     BudgetSpent, CaseId, CaseView, Command, CommandKind, Mail, Outputs, RecipientPart, Scope,
 };
 use super::timer::TimerKind;
+use super::trace::{Said, Trace};
 
 /// Positions that `seq` leaves for the commands of one event.
 const COMMANDS_PER_EVENT: i64 = 16;
@@ -34,6 +35,8 @@ pub struct Work<'w> {
     /// The partition's, taken out of it.
     pub budgets: &'w mut Budgets,
     pub budgets_changed: bool,
+    /// Where what is said of the event is written down, if anybody asked.
+    pub trace: Option<&'w mut Trace>,
 }
 
 /// Why a command is given.
@@ -80,6 +83,13 @@ impl Work<'_> {
                 }
                 false
             }
+        }
+    }
+
+    /// Writes down what `rule` says of the event.
+    pub fn note(&mut self, rule: &Rule, said: impl FnOnce() -> Said) {
+        if let Some(trace) = self.trace.as_deref_mut() {
+            trace.push(rule, said());
         }
     }
 

@@ -56,9 +56,9 @@ impl Dispatch {
 /// `kind` is `None` for types that are not known beforehand.
 fn row(rules: &[Rule], kind: Option<&str>, outcome: Option<&str>) -> Vec<Candidate> {
     let may_hold = |condition: &Condition| {
-        condition.lines.iter().all(|(field, test)| match field {
-            Field::Type => kind.is_none_or(|kind| test.holds_for_text(Some(kind))),
-            Field::Outcome => test.holds_for_text(outcome),
+        condition.lines.iter().all(|line| match line.field {
+            Field::Type => kind.is_none_or(|kind| line.test.holds_for_text(Some(kind))),
+            Field::Outcome => line.test.holds_for_text(outcome),
             _ => true,
         })
     };
@@ -93,8 +93,8 @@ pub fn never_matches(condition: &Condition) -> bool {
         condition
             .lines
             .iter()
-            .filter(move |(field, _)| *field == wanted)
-            .map(|(_, test)| test)
+            .filter(move |line| line.field == wanted)
+            .map(|line| &line.test)
     };
     let outcomes: Vec<Option<&str>> = Outcome::ALL
         .iter()

@@ -19,7 +19,26 @@ use super::Field;
 /// Every line must hold.
 #[derive(Debug, Default)]
 pub struct Condition {
-    pub lines: Vec<(Field, Test)>,
+    pub lines: Vec<Line>,
+}
+
+/// One line: a field and what it must be.
+#[derive(Debug)]
+pub struct Line {
+    pub field: Field,
+    pub test: Test,
+    pub written: Written,
+}
+
+/// A line as its file writes it, for who asks why it did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// From 1.
+    pub line: u32,
+    /// The field's name.
+    pub field: Box<str>,
+    /// Name and test, in one line.
+    pub text: Box<str>,
 }
 
 /// What one field must be.
@@ -165,15 +184,25 @@ impl Condition {
     /// and the outcome of a known type have been looked at already.
     pub fn holds(&self, event: &Enriched<'_>) -> bool {
         let dispatched = matches!(event.event.kind, EventType::Known(_));
-        self.lines.iter().all(|(field, test)| {
-            dispatched && matches!(field, Field::Type | Field::Outcome)
-                || test.holds(event.get(*field).as_ref(), event)
+        self.lines.iter().all(|line| {
+            dispatched && matches!(line.field, Field::Type | Field::Outcome) || line.holds(event)
         })
+    }
+
+    /// The first line that does not hold, whether the event was dispatched or not.
+    pub fn first_unmet(&self, event: &Enriched<'_>) -> Option<&Line> {
+        self.lines.iter().find(|line| !line.holds(event))
     }
 
     /// Whether some line is about `field`.
     pub fn looks_at(&self, field: Field) -> bool {
-        self.lines.iter().any(|(at, _)| *at == field)
+        self.lines.iter().any(|line| line.field == field)
+    }
+}
+
+impl Line {
+    fn holds(&self, event: &Enriched<'_>) -> bool {
+        self.test.holds(event.get(self.field).as_ref(), event)
     }
 }
 

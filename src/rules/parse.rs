@@ -1,7 +1,7 @@
 //! One `*.rule.yaml` file to one [`Rule`], with every mistake that can be seen in it.
 
 mod actions;
-mod condition;
+pub mod condition;
 mod detect;
 mod key;
 
@@ -139,6 +139,7 @@ impl<'a> Reader<'a> {
             id_span: id_node?.span.clone(),
             rule: Rule {
                 id,
+                file: Arc::from(&*file.name),
                 title: title.to_owned(),
                 severity: severity?,
                 mode: mode?,

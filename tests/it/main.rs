@@ -38,5 +38,6 @@ mod simulation;
 mod state;
 mod support;
 mod tidy;
+mod trace;
 mod watch;
 mod web;

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::document::{Diagnostics, Fields, Key, Node, SourceFile, Value, slip_of, suggest};
 use crate::event::{FieldId, KnownType, Outcome};
 use crate::rules::Field;
-use crate::rules::eval::{Condition, Scalar, Test};
+use crate::rules::eval::{Condition, Line, Scalar, Test, Written};
 
 use super::{Reader, expected, text};
 
@@ -16,7 +16,7 @@ use super::{Reader, expected, text};
 const REGEX_SIZE: usize = 1 << 20;
 
 /// Fields of the event by the names that rules use.
-const FIELDS: &[(&str, Field)] = &[
+pub const FIELDS: &[(&str, Field)] = &[
     ("id", Field::Id),
     ("type", Field::Type),
     ("account", Field::Account),
@@ -65,7 +65,12 @@ impl Reader<'_> {
                 continue;
             };
             if let Some(test) = self.test(file, &key.name, field, value, rule, found) {
-                condition.lines.push((field, test));
+                let written = written(file, key, value);
+                condition.lines.push(Line {
+                    field,
+                    test,
+                    written,
+                });
             }
         }
         if condition.lines.is_empty() && fields.rest().next().is_none() {
@@ -273,6 +278,49 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// A line as it stands in the file: what goes over several of them in one, without comments.
+fn written(file: &SourceFile, key: &Key, value: &Node) -> Written {
+    let end = end_of(value).max(key.span.end);
+    let (text, rest) = match (file.text.get(key.span.start..end), file.text.get(end..)) {
+        (Some(text), Some(rest)) => (text, rest),
+        _ => (&*key.name, ""),
+    };
+    // The brackets that stand open, and those that close them.
+    let opened = text.matches(['{', '[']).count();
+    let closed = text.matches(['}', ']']).count();
+    let closing: String = rest
+        .chars()
+        .take_while(|c| matches!(c, ' ' | '}' | ']'))
+        .filter(|c| *c != ' ')
+        .take(opened.saturating_sub(closed))
+        .flat_map(|c| match c {
+            '}' => [Some(' '), Some(c)],
+            _ => [None, Some(c)],
+        })
+        .flatten()
+        .collect();
+    let parts = text.lines().map(|line| {
+        let end = line.find(" #").unwrap_or(line.len());
+        line[..end].trim()
+    });
+    let text: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    Written {
+        line: u32::try_from(file.line_column(key.span.start).0).unwrap_or(u32::MAX),
+        field: key.name.as_str().into(),
+        text: (text.join(" ") + &closing).into(),
+    }
+}
+
+/// Where the last of what `node` holds ends.
+fn end_of(node: &Node) -> usize {
+    let last = match &node.value {
+        Value::List(items) => items.last(),
+        Value::Map(entries) => entries.last().map(|(_, value)| value),
+        _ => None,
+    };
+    last.map_or(node.span.end, end_of).max(node.span.end)
 }
 
 fn scalar(

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use doorward::document::{Diagnostics, SourceFile, render_all};
 use doorward::engine::output::{Command, CommandKind, Decision, Effect, Mail, Outputs};
+use doorward::engine::trace::{Said as RuleWord, Trace};
 use doorward::engine::{Engine, Partition, Settings, StateKey};
 use doorward::enrich::Facts;
 use doorward::enrich::iplist::Lists;
@@ -52,6 +53,8 @@ pub struct Said {
     pub changed: usize,
     /// Keys of the records that changed, in order.
     pub changed_keys: Vec<StateKey>,
+    /// What every rule said of it.
+    pub trace: Trace,
 }
 
 impl Said {
@@ -65,6 +68,12 @@ impl Said {
 
     pub fn commands(&self) -> Vec<&'static str> {
         self.commands.iter().map(|c| c.kind.as_str()).collect()
+    }
+
+    /// What the rule of this id said of the event.
+    pub fn by(&self, rule: &str) -> &RuleWord {
+        let said = self.trace.of(rule);
+        said.unwrap_or_else(|| panic!("{rule} said nothing: {:?}", self.trace))
     }
 
     pub fn acted(&self) -> bool {
@@ -253,7 +262,7 @@ impl Story {
         self.offset += 1;
         let mut out = Outputs::default();
         let event = self.decoder.decode(payload, &mut Dropped::new()).unwrap();
-        self.engine.handle(
+        let trace = self.engine.handle_traced(
             &mut self.partition,
             &event,
             source,
@@ -267,6 +276,7 @@ impl Story {
             cases: out.cases.len(),
             changed: out.changed.len(),
             changed_keys: std::mem::take(&mut out.changed),
+            trace,
         };
         self.said.commands.append(&mut out.commands);
         self.said.decisions.append(&mut out.decisions);
