@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Installs what the tests with real services, or `make deny`, need, and nothing that is there.
 #
-#   ci/install.sh services   Kafka's jars, the SMTP server and promtool; prints `export` lines
-#                            that name them, for the shell that runs the tests
+#   ci/install.sh services   Kafka's jars, the SMTP server, promtool, and what the examples in
+#                            Python and Go need; prints `export` lines that name them, for the
+#                            shell that runs the tests
 #   ci/install.sh deny       cargo-deny
 #
 # Everything goes into $DOORWARD_TOOLS (default: the user's cache folder). Only Java, Maven,
-# node and npm, where they are missing, are installed as Debian packages, which needs root.
+# node, npm, Python and Go, where they are missing, are installed as Debian packages, which
+# needs root.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -76,10 +78,33 @@ fill_promtool() {
     rm -rf "$1/usr" "$1/etc" "$1/lib" "$1/var" "$1"/prometheus_*.deb
 }
 
+fill_python() {
+    python3 -m pip --version > /dev/null 2>&1 || need pip3 python3-pip
+    say "fetching Python's Kafka client"
+    python3 -m pip install -q --disable-pip-version-check --root-user-action=ignore \
+        --target "$1" -r ../examples/python/requirements.txt
+}
+
+# Modules and compiled packages, so that the test builds the example in a second.
+fill_go() {
+    local version
+    version="$(go env GOVERSION)"
+    case "$version" in
+        go1.[0-9] | go1.[0-9].* | go1.1[0-9]* | go1.2[0-3]*)
+            die "Go 1.24 or newer is needed, this is $version" ;;
+    esac
+    say "fetching and compiling Go's Kafka client"
+    (cd ../examples/go && GOMODCACHE="$1/mod" GOCACHE="$1/build" GOFLAGS=-modcacherw \
+        go build -o /dev/null .)
+}
+
 install_services() {
-    need java openjdk-17-jre-headless
+    # A compiler too: the example in Java is run from its source.
+    need javac openjdk-17-jdk-headless
     need node nodejs
-    local kafka smtp promtool
+    need python3 python3
+    need go golang-go
+    local kafka smtp promtool python go
     kafka="$(folder_for kafka kafka/pom.xml)"
     [ -d "$kafka" ] || fill "$kafka" fill_kafka
     smtp="$(folder_for smtp smtp/package-lock.json)"
@@ -90,8 +115,12 @@ install_services() {
         promtool="$TOOLS/prometheus/promtool"
         [ -x "$promtool" ] || fill "$TOOLS/prometheus" fill_promtool
     fi
+    python="$(folder_for python ../examples/python/requirements.txt)"
+    [ -d "$python" ] || fill "$python" fill_python
+    go="$(folder_for go ../examples/go/go.sum)"
+    [ -d "$go" ] || fill "$go" fill_go
     printf "export %s='%s'\n" DOORWARD_KAFKA_LIB "$kafka" DOORWARD_SMTP_NODE "$smtp" \
-        DOORWARD_PROMTOOL "$promtool" >&3
+        DOORWARD_PROMTOOL "$promtool" DOORWARD_PYTHON_LIB "$python" DOORWARD_GO_CACHE "$go" >&3
 }
 
 install_deny() {

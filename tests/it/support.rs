@@ -37,10 +37,12 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the environment names for tests, as a message calls it.
-const SERVICES: [(&str, &str); 3] = [
+const SERVICES: [(&str, &str); 5] = [
     ("DOORWARD_KAFKA_LIB", "the jars of a Kafka broker"),
     ("DOORWARD_SMTP_NODE", "node and its smtp-server package"),
     ("DOORWARD_PROMTOOL", "promtool"),
+    ("DOORWARD_PYTHON_LIB", "a Kafka client for Python"),
+    ("DOORWARD_GO_CACHE", "a Kafka client for Go"),
 ];
 
 /// The service that the environment variable `variable` names, or `None`, with a printed
