@@ -99,6 +99,7 @@ impl Service {
         let metrics = Arc::new(Metrics::new());
         let readiness = Readiness::new();
         metrics.set_rule_set(parts.rules.hash());
+        metrics.set_exceptions(parts.rules.exceptions());
         parts.facts.report(&metrics, &readiness, wall_clock());
         readiness.set(KAFKA, "its topics have not been looked at");
 

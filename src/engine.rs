@@ -39,6 +39,7 @@ use crate::event::wire::MacKeys;
 use crate::event::{Event, KnownType, MINUTE_MS, Outcome, Source, Timestamp};
 use crate::rules::compile::Role;
 use crate::rules::eval::Enriched;
+use crate::rules::exceptions::{Exception, ExceptionEffect};
 use crate::rules::{By, Rule, RuleSet};
 
 pub use case::MAX_EVIDENCE as MAX_CASE_EVIDENCE;
@@ -323,6 +324,16 @@ impl Engine {
                 work.note(rule, || Said::BeforeCut { cut });
                 continue;
             }
+            let excepted = match &rule.exceptions[..] {
+                [] => None,
+                covering => self.excepted(work, covering),
+            };
+            if let Some(by) = excepted.filter(|by| by.effect == ExceptionEffect::Ignore) {
+                work.note(rule, || Said::Ignored {
+                    exception: Arc::clone(&by.id),
+                });
+                continue;
+            }
             let group = match rule.by {
                 By::AccountAndUser => match event.user.as_deref() {
                     Some(user) => Some(user),
@@ -364,7 +375,7 @@ impl Engine {
             changed |= detected.changed;
             match detected.hit {
                 Ok(hit) => {
-                    changed |= decide::decide(work, account, rule, group, place.resident, hit);
+                    changed |= decide::decide(work, account, &place, excepted, hit);
                     if let Some((before, decision)) = before.zip(work.out.decisions.last()) {
                         let said = before.hit(&place, decision);
                         work.note(rule, || said);
@@ -378,6 +389,27 @@ impl Engine {
             }
         }
         changed
+    }
+
+    /// The exception, of those numbered `covering`, that holds for this event: one that makes
+    /// the rule not see it before one that only keeps it from acting (docs/rules.md 12).
+    fn excepted(&self, work: &mut Work<'_>, covering: &[usize]) -> Option<&Exception> {
+        let mut found: Option<(usize, &Exception)> = None;
+        for at in covering {
+            let exception = &self.rules.exceptions()[*at];
+            let weaker = found.is_some_and(|(_, held)| held.effect >= exception.effect);
+            if weaker || !exception.usable || exception.when.first_unmet(work.event).is_some() {
+                continue;
+            }
+            if exception.has_expired(work.now) {
+                work.out.exceptions_expired.push(*at);
+            } else {
+                found = Some((*at, exception));
+            }
+        }
+        let (at, exception) = found?;
+        work.out.exceptions_hit.push(at);
+        Some(exception)
     }
 
     /// When the next timer of this partition may be handed out, by broker time.

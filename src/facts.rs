@@ -19,6 +19,7 @@ use crate::enrich::geoip::GeoDb;
 use crate::event::{SECOND_MS, Timestamp};
 use crate::metrics::Metrics;
 use crate::record::Provenance;
+use crate::rules::exceptions;
 
 /// Facts, and what became of each file on the way.
 #[derive(Debug)]
@@ -185,8 +186,8 @@ impl Folder {
         }
     }
 
-    /// Its rule files, `*.rule.yaml`, in order of name. A file that cannot be read is an
-    /// error in `found`; so is a folder without rules.
+    /// Its rule files, `*.rule.yaml`, in order of name, and `exceptions.yaml` where there is
+    /// one. A file that cannot be read is an error in `found`; so is a folder without rules.
     pub fn rule_files(&self, found: &mut Diagnostics) -> Vec<std::sync::Arc<SourceFile>> {
         let names = match self.rule_names() {
             Ok(names) => names,
@@ -210,10 +211,20 @@ impl Folder {
                 Some("rules stand in files whose names end in `.rule.yaml`".into()),
             );
         }
+        let exceptions = self.holds(exceptions::FILE).then_some(exceptions::FILE);
+        let names = names.iter().map(String::as_str);
         names
-            .iter()
+            .chain(exceptions)
             .filter_map(|name| read_text(self, name, found))
             .collect()
+    }
+
+    /// Whether there is a file `relative` in it, be it readable or not.
+    fn holds(&self, relative: &str) -> bool {
+        match &self.0 {
+            Some(folder) => folder.join(relative).symlink_metadata().is_ok(),
+            None => builtin::rules_file(relative).is_some(),
+        }
     }
 
     fn rule_names(&self) -> io::Result<Vec<String>> {

@@ -16,6 +16,8 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::event::SECOND_MS;
+use crate::rules::exceptions::Exception;
 use least::Least;
 
 /// The content type of [`Metrics::text`].
@@ -170,6 +172,12 @@ metrics! {
     links_total: IntCounterVec ["answer", "result"];
     /// Cases that wait for their owner.
     cases_open: IntGauge [];
+    /// Times an exception kept an event from a rule, or its hit from acting.
+    exception_hits_total: IntCounterVec ["exception"];
+    /// Times an exception would have done so, had it not expired.
+    exception_expired_total: IntCounterVec ["exception"];
+    /// When an exception expires, in seconds since 1970.
+    exception_expires_timestamp_seconds: IntGaugeVec ["exception"];
     /// Accounts that a rule may still lock in this window, in the partition with the fewest.
     lock_budget_remaining: IntGaugeVec ["rule"];
     /// Owners' answers that took effect, by the rule that asked and the answer.
@@ -195,6 +203,20 @@ impl Metrics {
     /// A shard's place among those that report what is left of lock budgets.
     pub fn join_lock_budgets(&self) -> least::Share {
         self.lock_budgets.join(&self.lock_budget_remaining)
+    }
+
+    /// Names the exceptions at work; those before them cease to be reported.
+    pub fn set_exceptions(&self, exceptions: &[Exception]) {
+        self.exception_expires_timestamp_seconds.reset();
+        for exception in exceptions {
+            let id = [&*exception.id];
+            self.exception_hits_total.with_label_values(&id);
+            // One that begins to exist at 1 has not risen, as Prometheus sees it.
+            self.exception_expired_total.with_label_values(&id);
+            self.exception_expires_timestamp_seconds
+                .with_label_values(&id)
+                .set(exception.expires.0 / SECOND_MS);
+        }
     }
 
     /// Names the rule set at work; the one before it ceases to be reported.

@@ -117,6 +117,9 @@ pub struct DecisionRecord {
     pub evidence: Vec<EvidenceRecord>,
     pub actions: Vec<String>,
     pub case: Option<String>,
+    /// Id of the exception, where `effect` is `excepted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exception: Option<String>,
     pub rule_set: String,
     pub geoip: Option<String>,
     pub lists: std::collections::BTreeMap<String, String>,
@@ -138,6 +141,7 @@ impl DecisionRecord {
             evidence: d.evidence.iter().map(EvidenceRecord::from).collect(),
             actions: d.actions.iter().map(|a| (*a).to_owned()).collect(),
             case: d.case.as_ref().map(|c| c.to_string()),
+            exception: d.exception.as_deref().map(str::to_owned),
             rule_set: from.rule_set.clone(),
             geoip: from.geoip.clone(),
             lists: from.lists.clone(),

@@ -7,6 +7,7 @@
 
 pub mod compile;
 pub mod eval;
+pub mod exceptions;
 pub mod parse;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::event::decode::Decoder;
 
 use compile::Dispatch;
 use eval::Condition;
+use exceptions::Exception;
 
 /// The largest `at_least` (docs/rules.md 15).
 pub const MAX_AT_LEAST: u32 = 64;
@@ -96,6 +98,8 @@ pub struct Rule {
     /// (docs/rules.md 13).
     pub lock_budget: u32,
     pub tags: Vec<String>,
+    /// The exceptions of the set that cover it (docs/rules.md 12).
+    pub exceptions: Vec<usize>,
     /// False where a list that it names could not be loaded: it does not fire, in either
     /// sense of its tests.
     pub usable: bool,
@@ -232,11 +236,14 @@ pub struct RuleSet {
     resident_run: Option<usize>,
     anonymizers: Option<ListId>,
     missing_lists: Vec<(Arc<str>, String)>,
+    exceptions: Vec<Exception>,
+    missing_for_exceptions: Vec<(Arc<str>, String)>,
 }
 
 impl RuleSet {
-    /// Reads and compiles rule files. Every mistake of every file goes to `found`; the set
-    /// is `None` where one of them is an error.
+    /// Reads and compiles rule files, and `exceptions.yaml` where it is among them. Every
+    /// mistake of every file goes to `found`; the set is `None` where one of them is an error.
+    /// That an exception has expired is none: nothing here has a clock.
     ///
     /// A rule that names a list which could not be loaded is off, and
     /// [`RuleSet::missing_lists`] tells: a broken feed must not stop the service.
@@ -249,7 +256,10 @@ impl RuleSet {
         let mut reader = parse::Reader::new(lists);
         let mut rules: Vec<Rule> = Vec::new();
         let mut ids: Vec<(Arc<str>, Arc<SourceFile>)> = Vec::new();
-        for file in files {
+        let is_of_exceptions = |file: &&Arc<SourceFile>| {
+            std::path::Path::new(&file.name).ends_with(exceptions::FILE)
+        };
+        for file in files.iter().filter(|file| !is_of_exceptions(file)) {
             let Some(parsed) = reader.rule(file, found) else {
                 continue;
             };
@@ -267,10 +277,16 @@ impl RuleSet {
             ids.push((Arc::clone(&parsed.rule.id), Arc::clone(file)));
             rules.push(parsed.rule);
         }
+        let all_read = found.error_count() == errors_before;
+        rules.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut exceptions = Vec::new();
+        for file in files.iter().filter(is_of_exceptions) {
+            let rules = all_read.then_some(&mut rules[..]);
+            exceptions = reader.exceptions(file, rules, found);
+        }
         if found.error_count() > errors_before {
             return None;
         }
-        rules.sort_by(|a, b| a.id.cmp(&b.id));
         for rule in &mut rules {
             rule.usable = !reader.missing_lists.iter().any(|(id, _)| *id == rule.id);
         }
@@ -281,6 +297,8 @@ impl RuleSet {
             resident_run: first_of(&rules, can_be_resident_run),
             anonymizers: lists.id("anonymizers"),
             missing_lists: reader.missing_lists,
+            exceptions,
+            missing_for_exceptions: reader.missing_for_exceptions,
             extra_fields: reader.extra_fields,
             rules,
         })
@@ -340,9 +358,22 @@ impl RuleSet {
         &self.missing_lists
     }
 
+    /// What is excepted (docs/rules.md 12), in the order of the file.
+    pub fn exceptions(&self) -> &[Exception] {
+        &self.exceptions
+    }
+
+    /// Exceptions that name a list which is not loaded, and that list.
+    pub fn missing_for_exceptions(&self) -> &[(Arc<str>, String)] {
+        &self.missing_for_exceptions
+    }
+
     /// Whether some enabled rule looks at the country, and so needs a database.
     pub fn needs_country(&self) -> bool {
-        self.rules.iter().any(|rule| {
+        let excepted = self.exceptions.iter();
+        let mut excepted = excepted.filter(|exception| exception.usable);
+        excepted.any(|exception| exception.when.looks_at(Field::Country))
+            || self.rules.iter().any(|rule| {
             rule.is_on()
                 && (rule.when.looks_at(Field::Country)
                     || matches!(

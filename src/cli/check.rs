@@ -8,6 +8,8 @@ use super::Status;
 use crate::config::{GeoIp, written};
 use crate::document::{Diagnostics, Severity, render_all};
 use crate::facts::{self, Folder, Loaded};
+use crate::publish::wall_clock;
+use crate::rules::exceptions::report_expired;
 use crate::rules::{Mode, RuleSet};
 
 #[derive(Debug, clap::Args)]
@@ -88,6 +90,7 @@ impl Checked {
             }
         };
         if let Some(rules) = RuleSet::load(&files, &loaded.facts.lists, &mut self.found) {
+            report_expired(rules.exceptions(), wall_clock(), &mut self.found);
             self.good.push(describe(&rules));
         }
         let Loaded {
@@ -138,8 +141,12 @@ fn describe(rules: &RuleSet) -> String {
         .filter(|mode| of(*mode) > 0)
         .map(|mode| format!("{} {}", of(mode), mode.as_str()))
         .collect();
+    let exceptions = match rules.exceptions().len() {
+        0 => String::new(),
+        n => format!(", {}", count(n, "exception")),
+    };
     format!(
-        "{} ({}), {}",
+        "{} ({}){exceptions}, {}",
         count(rules.rules().len(), "rule"),
         modes.join(", "),
         rules.hash()

@@ -9,6 +9,7 @@ use crate::app::{Mails, Parts, SHUTDOWN, Service};
 use crate::config::{Config, written};
 use crate::facts::{self, Folder};
 use crate::mail::RetrySchedule;
+use crate::publish::wall_clock;
 use crate::rules::RuleSet;
 
 /// `doorward run`
@@ -95,5 +96,17 @@ fn warn_of(facts: &facts::Loaded, rules: &RuleSet) {
     }
     for (rule, list) in rules.missing_lists() {
         tracing::warn!(%rule, list, "the rule is off: its list could not be loaded");
+    }
+    for (exception, list) in rules.missing_for_exceptions() {
+        tracing::warn!(%exception, list, "the exception does nothing: its list could not be loaded");
+    }
+    let now = wall_clock();
+    for exception in rules.exceptions().iter().filter(|e| e.has_expired(now)) {
+        tracing::warn!(
+            exception = &*exception.id,
+            expired = %exception.expires,
+            owner = exception.owner,
+            "an exception has expired and does nothing",
+        );
     }
 }

@@ -4,25 +4,30 @@
 use std::sync::Arc;
 
 use crate::event::Outcome;
+use crate::rules::exceptions::Exception;
 use crate::rules::{Detect, Mode, Rule};
 
 use super::account::Account;
 use super::case::{Addition, Case, device_of};
-use super::detect::{Hit, with_seen};
+use super::detect::{Hit, Place, with_seen};
 use super::ids::derived;
 use super::output::{CaseState, CommandKind, Decision, Effect};
 use super::work::{Cause, Work, wider};
 
-/// Carries out what follows from `hit`. `true` where the account's durable record changed.
+/// Carries out what follows from `hit`; `excepted` is the exception that covers the
+/// completing event. `true` where the account's durable record changed.
 pub fn decide(
     work: &mut Work<'_>,
     account: &mut Account,
-    rule: &Rule,
-    group: Option<&str>,
-    resident: bool,
+    place: &Place<'_>,
+    excepted: Option<&Exception>,
     mut hit: Hit,
 ) -> bool {
-    let effect = effect(work, account, rule, group);
+    let (rule, group, resident) = (place.rule, place.group, place.resident);
+    let effect = match excepted {
+        Some(_) => Effect::Excepted,
+        None => effect(work, account, rule, group),
+    };
     let mut changed = false;
     let account_id = work.event.event.account.as_deref().unwrap_or("").to_owned();
     let asks_owner = rule.lock.is_some() || rule.email.is_some();
@@ -30,7 +35,7 @@ pub fn decide(
     let event_id: Box<str> = Box::from(&*work.event.event.id);
     let value = hit.value;
     match effect {
-        Effect::Shadow | Effect::Stale => {
+        Effect::Shadow | Effect::Stale | Effect::Excepted => {
             if let (Some(place), Detect::FirstSeen { .. }) = (&hit.place, &rule.detect)
                 && place.teach
             {
@@ -57,7 +62,7 @@ pub fn decide(
                 changed = true;
             }
         }
-        Effect::Excepted | Effect::Cooldown | Effect::Held => {}
+        Effect::Cooldown | Effect::Held => {}
     }
     let case = match effect {
         Effect::CaseOpen => account.case().map(Case::case_id),
@@ -83,6 +88,7 @@ pub fn decide(
         evidence,
         actions,
         case,
+        exception: excepted.map(|exception| Arc::clone(&exception.id)),
         source: work.source,
     });
     changed

@@ -23,6 +23,11 @@ pub struct Outputs {
     pub answers: Vec<(Box<str>, &'static str)>,
     /// Rules whose lock budget ran out, each said once in a window.
     pub budgets_spent: Vec<BudgetSpent>,
+    /// Exceptions that kept an event from a rule or its hit from acting, by their number in
+    /// the rule set.
+    pub exceptions_hit: Vec<usize>,
+    /// Those that would have, had they not expired.
+    pub exceptions_expired: Vec<usize>,
     pub counts: Counts,
 }
 
@@ -47,6 +52,8 @@ impl Outputs {
         self.dropped_cases.clear();
         self.answers.clear();
         self.budgets_spent.clear();
+        self.exceptions_hit.clear();
+        self.exceptions_expired.clear();
         self.counts = Counts::default();
     }
 
@@ -230,6 +237,8 @@ pub struct Decision {
     /// The actions that the rule asks for, by name.
     pub actions: Vec<&'static str>,
     pub case: Option<CaseId>,
+    /// Why it is [`Effect::Excepted`].
+    pub exception: Option<Arc<str>>,
     pub source: Source,
 }
 

@@ -51,6 +51,8 @@ pub enum Said {
     Deleted,
     /// At or before the account's cut (docs/rules.md 10).
     BeforeCut { cut: Timestamp },
+    /// An exception hides it from the rule (docs/rules.md 12).
+    Ignored { exception: Arc<str> },
     /// The field that `of` names is absent.
     NoValue { field: String },
     /// `first_seen: country` has no country to judge (docs/rules.md 8).
@@ -135,6 +137,8 @@ pub struct RuleHit {
     pub value: u32,
     pub needed: u32,
     pub effect: Effect,
+    /// The exception that kept it from acting (docs/rules.md 12).
+    pub exception: Option<Arc<str>>,
     /// The decision's id.
     pub decision: String,
     pub case: Option<CaseId>,
@@ -312,6 +316,7 @@ impl Before {
             value: decision.value,
             needed,
             effect: decision.effect,
+            exception: decision.exception.clone(),
             decision: decision.id.clone(),
             case: decision.case.clone(),
             cooling_until: cooling.then(|| self.last_acted.plus_ms(place.rule.cooldown_ms)),

@@ -3,6 +3,7 @@
 mod actions;
 pub mod condition;
 mod detect;
+mod exceptions;
 mod key;
 
 use std::ops::Range;
@@ -19,6 +20,7 @@ pub struct Reader<'a> {
     lists: &'a Lists,
     pub extra_fields: Vec<Box<str>>,
     pub missing_lists: Vec<(Arc<str>, String)>,
+    pub missing_for_exceptions: Vec<(Arc<str>, String)>,
 }
 
 /// A rule, and where its id stands, for messages about other files.
@@ -33,6 +35,7 @@ impl<'a> Reader<'a> {
             lists,
             extra_fields: Vec::new(),
             missing_lists: Vec::new(),
+            missing_for_exceptions: Vec::new(),
         }
     }
 
@@ -154,6 +157,7 @@ impl<'a> Reader<'a> {
                     .and_then(|locks| u32::try_from(locks).ok())
                     .unwrap_or(LOCK_BUDGET),
                 tags,
+                exceptions: Vec::new(),
                 usable: true,
             },
         })

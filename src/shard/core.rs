@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::batch::{Batch, Flight};
 use super::output;
@@ -54,6 +54,8 @@ pub struct Core {
     pub batch: Batch,
     outputs: Outputs,
     dropped: Dropped,
+    /// Expired exceptions that the log has told of.
+    told_expired: HashSet<Arc<str>>,
     /// When the records at hand came: asked once per poll, and only where one came.
     received: Option<Duration>,
 }
@@ -75,6 +77,7 @@ impl Core {
             batch: Batch::default(),
             outputs: Outputs::default(),
             dropped: Dropped::default(),
+            told_expired: HashSet::new(),
             received: None,
         }
     }
@@ -149,6 +152,24 @@ impl Core {
         for (rule, answer) in &outputs.answers {
             let answers = &self.counters.metrics().owner_answers_total;
             answers.with_label_values(&[rule, *answer]).inc();
+        }
+        for at in &outputs.exceptions_hit {
+            let exception = &self.engine.rules().exceptions()[*at];
+            let hits = &self.counters.metrics().exception_hits_total;
+            hits.with_label_values(&[&*exception.id]).inc();
+        }
+        for at in &outputs.exceptions_expired {
+            let exception = &self.engine.rules().exceptions()[*at];
+            let expired = &self.counters.metrics().exception_expired_total;
+            expired.with_label_values(&[&*exception.id]).inc();
+            if self.told_expired.insert(Arc::clone(&exception.id)) {
+                tracing::warn!(
+                    exception = &*exception.id,
+                    expired = %exception.expires,
+                    owner = exception.owner,
+                    "an exception has expired: the rules judge what it covered",
+                );
+            }
         }
         for spent in &outputs.budgets_spent {
             tracing::warn!(

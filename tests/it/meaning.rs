@@ -3,6 +3,7 @@
 mod budget;
 mod cases;
 mod control;
+mod exceptions;
 mod recovery;
 mod seen;
 mod streaks;

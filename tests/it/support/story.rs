@@ -284,6 +284,8 @@ impl Story {
         self.said.cases.append(&mut out.cases);
         self.said.dropped_cases.append(&mut out.dropped_cases);
         self.said.budgets_spent.append(&mut out.budgets_spent);
+        self.said.exceptions_hit.append(&mut out.exceptions_hit);
+        self.said.exceptions_expired.append(&mut out.exceptions_expired);
         add(&mut self.said, &out);
         said
     }
