@@ -23,10 +23,7 @@ const RULES: &[(&str, &str)] = &[
         "two-factor-failure-streak.rule.yaml",
         include_str!("../rules/two-factor-failure-streak.rule.yaml"),
     ),
-    (
-        "exceptions.yaml",
-        include_str!("../rules/exceptions.yaml"),
-    ),
+    ("exceptions.yaml", include_str!("../rules/exceptions.yaml")),
     ("lists.yaml", include_str!("../rules/lists.yaml")),
     (
         "lists/malicious_ips.txt",

@@ -3,12 +3,16 @@
 pub mod check;
 pub mod demo;
 pub mod generate;
+mod operator;
 pub mod recovery;
 pub mod replay;
+pub mod resend;
 pub mod run;
 pub mod send;
 mod status;
 pub mod topics;
+pub mod undo;
+pub mod unlock;
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -46,12 +50,18 @@ pub enum Command {
     Generate(generate::Args),
     /// Decide a recovery that was stopped twice in a row
     Recovery(recovery::Args),
+    /// Send the mail about a case once more, if need be to another address
+    Resend(resend::Args),
     /// Run the service
     Run(run::Args),
     /// Publish events, keyed by account
     Send(send::Args),
     /// Make the topics, or say what is wrong with them
     Topics(topics::Args),
+    /// Unlock what a rule locked by mistake
+    Undo(undo::Args),
+    /// Unlock an account for its owner
+    Unlock(unlock::Args),
 }
 
 impl Command {
@@ -66,9 +76,12 @@ impl Command {
             Command::Replay(args) => replay::run(args),
             Command::Generate(args) => generate::run(args),
             Command::Recovery(args) => recovery::run(args),
+            Command::Resend(args) => resend::run(args),
             Command::Run(args) => run::run(args),
             Command::Send(args) => send::run(args),
             Command::Topics(args) => topics::run(args),
+            Command::Undo(args) => undo::run(args),
+            Command::Unlock(args) => unlock::run(args),
         }
     }
 }

@@ -256,6 +256,10 @@ pub struct Control<'a> {
     pub places: Vec<Cow<'a, str>>,
     /// Who answered: the recipient's part in the token; or the operator's name.
     pub by: Option<Cow<'a, str>>,
+    /// Of an operator's `undo`: the rule whose lock was a mistake.
+    pub rule: Option<Cow<'a, str>>,
+    /// Of an operator's `resend`: another address.
+    pub to: Option<Cow<'a, str>>,
     pub key_id: Option<Cow<'a, str>>,
     /// Lower-case hexadecimal.
     pub mac: Option<Cow<'a, str>>,

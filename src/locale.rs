@@ -35,6 +35,7 @@ pub struct Words {
     pub mail: MailWords,
     pub page: PageWords,
     pub recovery: RecoveryWords,
+    pub undone: UndoneWords,
     /// By ISO 3166-1 alpha-2 code.
     pub countries: BTreeMap<String, String>,
 }
@@ -88,6 +89,8 @@ words! {
         help_title help_text help_label help_example help_button help_done_title
         help_done_text
     }
+    /// The mail that takes a lock back as a mistake.
+    UndoneWords { subject heading happened done ask }
     /// The mail and the pages about a recovery.
     RecoveryWords {
         subject subject_notice subject_refused heading happened_others held ask ask_co_owner refused

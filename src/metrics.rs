@@ -182,6 +182,8 @@ metrics! {
     lock_budget_remaining: IntGaugeVec ["rule"];
     /// Owners' answers that took effect, by the rule that asked and the answer.
     owner_answers_total: IntCounterVec ["rule", "answer"];
+    /// Owners' answers to cases into which a hit of a rule in shadow fell, by that rule.
+    shadow_answers_total: IntCounterVec ["rule", "answer"];
     /// The version at work; always 1.
     build_info: IntGaugeVec ["version", "revision"];
 }

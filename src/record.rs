@@ -72,7 +72,17 @@ pub struct CommandRecord {
     #[serde(default)]
     pub until: Option<String>,
     pub evidence: Vec<String>,
+    /// Who asked for it, where an operator did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<OperatorRecord>,
     pub source: SourceRecord,
+}
+
+/// An operator's word for a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorRecord {
+    pub name: String,
+    pub reason: String,
 }
 
 impl CommandRecord {
@@ -93,6 +103,10 @@ impl CommandRecord {
             sessions: c.sessions.clone(),
             until: c.until.map(|t| t.to_string()),
             evidence: c.evidence.iter().map(|id| id.to_string()).collect(),
+            operator: c.operator.as_ref().map(|operator| OperatorRecord {
+                name: operator.name.to_string(),
+                reason: operator.reason.to_string(),
+            }),
             source: SourceRecord {
                 topic: from.topic.clone(),
                 partition: c.source.partition,
@@ -182,7 +196,33 @@ pub struct CaseRecord {
     pub places: Vec<PlaceRecord>,
     pub device: Option<String>,
     pub locale: Option<String>,
+    /// Rules that asked for the lock, and when, by broker time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<LockRecord>,
+    /// What operators asked for, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operators: Vec<NoteRecord>,
     pub until: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockRecord {
+    pub rule: String,
+    pub time: String,
+}
+
+/// An operator's request about a case, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteRecord {
+    /// Id of the `operator_request`.
+    pub event: String,
+    pub request: String,
+    pub operator: String,
+    pub reason: String,
+    /// Broker time.
+    pub time: String,
+    /// Whether it was carried out.
+    pub done: bool,
 }
 
 impl CaseRecord {
@@ -211,6 +251,26 @@ impl CaseRecord {
                 .collect(),
             device: c.device.as_deref().map(str::to_owned),
             locale: c.locale.as_deref().map(str::to_owned),
+            locks: c
+                .locks
+                .iter()
+                .map(|lock| LockRecord {
+                    rule: lock.rule.to_string(),
+                    time: lock.time.to_string(),
+                })
+                .collect(),
+            operators: c
+                .notes
+                .iter()
+                .map(|note| NoteRecord {
+                    event: note.event.to_string(),
+                    request: note.request.to_string(),
+                    operator: note.operator.to_string(),
+                    reason: note.reason.to_string(),
+                    time: note.time.to_string(),
+                    done: note.done,
+                })
+                .collect(),
             until: c.until.map(|t| t.to_string()),
         }
     }

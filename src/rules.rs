@@ -256,9 +256,8 @@ impl RuleSet {
         let mut reader = parse::Reader::new(lists);
         let mut rules: Vec<Rule> = Vec::new();
         let mut ids: Vec<(Arc<str>, Arc<SourceFile>)> = Vec::new();
-        let is_of_exceptions = |file: &&Arc<SourceFile>| {
-            std::path::Path::new(&file.name).ends_with(exceptions::FILE)
-        };
+        let is_of_exceptions =
+            |file: &&Arc<SourceFile>| std::path::Path::new(&file.name).ends_with(exceptions::FILE);
         for file in files.iter().filter(|file| !is_of_exceptions(file)) {
             let Some(parsed) = reader.rule(file, found) else {
                 continue;
@@ -374,19 +373,19 @@ impl RuleSet {
         let mut excepted = excepted.filter(|exception| exception.usable);
         excepted.any(|exception| exception.when.looks_at(Field::Country))
             || self.rules.iter().any(|rule| {
-            rule.is_on()
-                && (rule.when.looks_at(Field::Country)
-                    || matches!(
-                        rule.detect,
-                        Detect::FirstSeen {
-                            of: Field::Country,
-                            ..
-                        } | Detect::Distinct {
-                            of: Field::Country,
-                            ..
-                        }
-                    ))
-        })
+                rule.is_on()
+                    && (rule.when.looks_at(Field::Country)
+                        || matches!(
+                            rule.detect,
+                            Detect::FirstSeen {
+                                of: Field::Country,
+                                ..
+                            } | Detect::Distinct {
+                                of: Field::Country,
+                                ..
+                            }
+                        ))
+            })
     }
 
     /// The name of a field, as rules write it.

@@ -210,6 +210,7 @@ mod tests {
             sessions: Vec::new(),
             until: None,
             evidence: Vec::new(),
+            operator: None,
             source: SourceRecord {
                 topic: String::new(),
                 partition: 0,

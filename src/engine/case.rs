@@ -11,6 +11,7 @@ use crate::event::{Event, HOUR_MS, Source, Timestamp};
 use crate::rules::RuleKey;
 
 use super::account::{Contact, boxed, list_bytes, text_bytes};
+use super::operator::{LockedBy, Note};
 use super::output::{CaseId, CaseState, CaseView, Evidence, Place, Scope};
 
 /// A closed case is kept this long, so that a late answer still finds it.
@@ -19,6 +20,8 @@ pub const KEEP_CLOSED_MS: i64 = 72 * HOUR_MS;
 pub const MAX_EVIDENCE: usize = 32;
 pub const MAX_PLACES: usize = 16;
 pub const MAX_SESSIONS: usize = 64;
+/// Rules in shadow that a case remembers.
+const MAX_SHADOWS: usize = 32;
 /// Bytes of a user agent that a case keeps.
 const MAX_DEVICE: usize = 256;
 
@@ -77,6 +80,18 @@ pub struct Case {
     /// Event time of the newest evidence, kept when the evidence list is cut.
     #[n(19)]
     pub newest: Timestamp,
+    /// Rules that asked for the lock; empty, too, in cases of earlier versions.
+    #[n(20)]
+    #[cbor(default, skip_if = "Vec::is_empty", decode_with = "super::codec::list")]
+    pub locks: Vec<LockedBy>,
+    /// What operators asked for, the oldest first.
+    #[n(21)]
+    #[cbor(default, skip_if = "Vec::is_empty", decode_with = "super::codec::list")]
+    pub notes: Vec<Note>,
+    /// Rules in shadow whose hits fell into this case.
+    #[n(22)]
+    #[cbor(default, skip_if = "Vec::is_empty", decode_with = "super::codec::list")]
+    pub shadows: Vec<Box<str>>,
 }
 
 /// A value that the owner is asked about.
@@ -158,6 +173,9 @@ impl Case {
             only_failures: true,
             template: None,
             newest: Timestamp(0),
+            locks: Vec::new(),
+            notes: Vec::new(),
+            shadows: Vec::new(),
         }
     }
 
@@ -212,6 +230,27 @@ impl Case {
             self.touch(now);
         }
         joined
+    }
+
+    /// Notes that `rule` asked for the lock.
+    pub fn lock_by(&mut self, rule: &str, now: Timestamp) {
+        if !self.locks.iter().any(|lock| *lock.rule == *rule) {
+            self.locks.reserve_exact(1);
+            self.locks.push(LockedBy {
+                rule: rule.into(),
+                time: now,
+            });
+        }
+    }
+
+    /// Notes a hit of a rule in shadow; true where it is the rule's first.
+    pub fn note_shadow(&mut self, rule: &str) -> bool {
+        let is_new = !self.shadows.iter().any(|held| **held == *rule);
+        let fits = is_new && self.shadows.len() < MAX_SHADOWS;
+        if fits {
+            self.shadows.push(rule.into());
+        }
+        fits
     }
 
     fn add_evidence(&mut self, evidence: Vec<Evidence>) {
@@ -290,6 +329,8 @@ impl Case {
                 .collect(),
             device: self.device.clone(),
             locale: self.contact.as_ref().and_then(|c| c.locale.clone()),
+            locks: self.locks.clone(),
+            notes: self.notes.clone(),
             until: match self.state {
                 CaseState::Unlocked => self.closed_at.map(|at| at.plus_ms(link_valid_ms)),
                 _ => self.lock_until,
@@ -311,6 +352,16 @@ impl Case {
             + optional(&self.template)
             + list_bytes(&self.rules)
             + texts(&self.rules)
+            + list_bytes(&self.locks)
+            + self
+                .locks
+                .iter()
+                .map(|lock| text_bytes(&lock.rule))
+                .sum::<usize>()
+            + list_bytes(&self.notes)
+            + self.notes.iter().map(Note::heap_bytes).sum::<usize>()
+            + list_bytes(&self.shadows)
+            + texts(&self.shadows)
             + list_bytes(&self.sessions)
             + texts(&self.sessions)
             + list_bytes(&self.evidence)

@@ -2,13 +2,14 @@
 //! says of the account. They apply in log order, never late (docs/rules.md 11). What they
 //! mean for a recovery is written in [`super::recovery`].
 
-use crate::event::wire::Signed;
+use crate::event::wire::{self, Signed};
 use crate::event::{Control, Event, KnownType, MINUTE_MS, Timestamp};
 
 use super::account::{Account, EmailChange};
 use super::case::{Case, MAX_PLACES};
 use super::detect::{contact, with_seen};
 use super::ids::derived;
+use super::operator;
 use super::output::{CaseState, CommandKind, RecipientPart, Scope};
 use super::recovery::hold;
 use super::timer::TimerKind;
@@ -18,7 +19,7 @@ use super::work::{Cause, Work};
 pub fn apply(work: &mut Work<'_>, kind: KnownType, account: &mut Account) -> bool {
     match kind {
         KnownType::CaseResponse => case_response(work, account),
-        KnownType::OperatorRequest => operator_request(work, account),
+        KnownType::OperatorRequest => operator::apply(work, account),
         KnownType::TimerDue => timer_due(work, account),
         KnownType::PasswordChanged => password_changed(work, account),
         KnownType::AccountUnlocked => account_unlocked(work, account),
@@ -54,7 +55,12 @@ fn is_genuine(work: &Work<'_>) -> bool {
     let Some(control) = &event.control else {
         return false;
     };
-    let places: Vec<&str> = control.places.iter().map(|place| &**place).collect();
+    let places: Vec<&str> = match event.kind.known() {
+        Some(KnownType::OperatorRequest) => {
+            wire::details(control.rule.as_deref(), control.to.as_deref())
+        }
+        _ => control.places.iter().map(|place| &**place).collect(),
+    };
     let signed = Signed {
         kind: event.kind.as_str(),
         id: &event.id,
@@ -74,7 +80,7 @@ fn is_genuine(work: &Work<'_>) -> bool {
 }
 
 /// What a genuine answer or request says; a forged one is counted.
-fn genuine<'e>(work: &mut Work<'_>, event: &'e Event<'_>) -> Option<&'e Control<'e>> {
+pub(super) fn genuine<'e>(work: &mut Work<'_>, event: &'e Event<'_>) -> Option<&'e Control<'e>> {
     if is_genuine(work) {
         event.control.as_deref()
     } else {
@@ -133,7 +139,7 @@ fn case_response(work: &mut Work<'_>, account: &mut Account) -> bool {
     count_answer(work, applied)
 }
 
-fn count_answer(work: &mut Work<'_>, applied: bool) -> bool {
+pub(super) fn count_answer(work: &mut Work<'_>, applied: bool) -> bool {
     if applied {
         work.out.counts.answers_applied += 1;
     } else {
@@ -144,14 +150,20 @@ fn count_answer(work: &mut Work<'_>, applied: bool) -> bool {
 
 /// Tells metrics what the owner of a case said.
 fn note_answer(work: &mut Work<'_>, account: &Account, answer: &'static str) {
-    if let Some(rule) = account.case().and_then(|case| case.rules.first()) {
+    let Some(case) = account.case() else {
+        return;
+    };
+    if let Some(rule) = case.rules.first() {
         work.out.answers.push((rule.clone(), answer));
+    }
+    for rule in &case.shadows {
+        work.out.shadow_answers.push((rule.clone(), answer));
     }
 }
 
 /// Whether `case` was there when something was said at `time`, by another clock than the
 /// broker's.
-fn began_before(case: &Case, time: Timestamp) -> bool {
+pub(super) fn began_before(case: &Case, time: Timestamp) -> bool {
     case.opened <= time.plus_ms(MINUTE_MS)
 }
 
@@ -184,7 +196,7 @@ fn confirm(work: &mut Work<'_>, account: &mut Account, ticked: &[&str]) {
 }
 
 /// Makes the confirmed places of the case known; all of them where `all` says so.
-fn teach_places(work: &Work<'_>, account: &mut Account, all: bool) {
+pub(super) fn teach_places(work: &Work<'_>, account: &mut Account, all: bool) {
     let Some(case) = account.rest_mut().case.as_deref_mut() else {
         return;
     };
@@ -264,7 +276,13 @@ fn unteach_places(work: &Work<'_>, account: &mut Account, case: &Case) {
 }
 
 /// Closes the case, sets the cut (docs/rules.md 10), and unlocks where `unlock` says so.
-fn close(work: &mut Work<'_>, account: &mut Account, state: CaseState, reason: &str, unlock: bool) {
+pub(super) fn close(
+    work: &mut Work<'_>,
+    account: &mut Account,
+    state: CaseState,
+    reason: &str,
+    unlock: bool,
+) {
     let now = work.now;
     let run_end = account.take_run_end();
     let rest = account.rest_mut();
@@ -305,72 +323,6 @@ fn close(work: &mut Work<'_>, account: &mut Account, state: CaseState, reason: &
         );
     }
     work.show(&case);
-}
-
-fn operator_request(work: &mut Work<'_>, account: &mut Account) -> bool {
-    let event = work.event.event;
-    let Some(control) = genuine(work, event) else {
-        return false;
-    };
-    let request = control.verb.as_deref().unwrap_or("");
-    let now = work.now;
-    if let Some(applied) = hold::operator(work, account, request) {
-        return count_answer(work, applied);
-    }
-    let current = account.case().filter(|case| !case.is_over(now));
-    let fits = match (&event.case, current) {
-        (Some(named), Some(case)) => **named == *case.id,
-        (Some(_), None) => false,
-        // A copied request must not open a later lock.
-        (None, Some(case)) => began_before(case, event.time),
-        (None, None) => true,
-    };
-    let open = current.is_some_and(|case| case.state.is_open());
-    let applied = match request {
-        "unlock" | "undo" if fits && open && (request == "unlock" || !is_secured(current)) => {
-            let state = match current.map(|case| case.state) {
-                Some(CaseState::Secured) => CaseState::Recovered,
-                Some(CaseState::Asked) => CaseState::Closed,
-                _ => CaseState::Unlocked,
-            };
-            let locked = current.is_some_and(|case| case.state.is_locked());
-            if request == "unlock" {
-                teach_places(work, account, true);
-            }
-            let reason = if request == "unlock" {
-                "operator_unlock"
-            } else {
-                "operator_undo"
-            };
-            close(work, account, state, reason, locked);
-            true
-        }
-        "unlock" if event.case.is_none() && !open => {
-            // No case here, but support was asked: the pipeline may still hold a lock.
-            let account_id = event.account.as_deref().unwrap_or("").to_owned();
-            let cause = Cause {
-                rule: None,
-                reason: "operator_unlock",
-                timer: None,
-            };
-            work.command(CommandKind::UnlockAccount, &account_id, None, &cause);
-            false
-        }
-        "resend" if fits && current.is_some() => {
-            if let Some(rule) = current.and_then(|case| case.rules.first().cloned()) {
-                work.mail(account, &rule, true);
-            }
-            true
-        }
-        _ => return count_answer(work, false),
-    };
-    work.out.counts.answers_applied += 1;
-    applied
-}
-
-/// What the owner denied is not undone with a rule's mistakes.
-fn is_secured(case: Option<&Case>) -> bool {
-    case.is_some_and(|case| case.state == CaseState::Secured)
 }
 
 /// Acts only when broker time has reached the deadline that the account itself holds; the

@@ -45,6 +45,9 @@ pub fn decide(
                 });
                 changed = true;
             }
+            if effect == Effect::Shadow {
+                changed |= note_shadow(account, rule);
+            }
         }
         Effect::CaseOpen => {
             join(work, account, rule, &mut hit);
@@ -127,6 +130,15 @@ fn effect(work: &mut Work<'_>, account: &Account, rule: &Rule, group: Option<&st
     Effect::Acted
 }
 
+/// A hit of a rule in shadow while a case is open: its owner's answer says whether the rule
+/// was right, too.
+fn note_shadow(account: &mut Account, rule: &Rule) -> bool {
+    let open = |case: &&mut Box<Case>| case.state.is_open();
+    let rest = account.rest.as_deref_mut();
+    let case = rest.and_then(|rest| rest.case.as_mut()).filter(open);
+    case.is_some_and(|case| case.note_shadow(&rule.id))
+}
+
 fn addition<'r>(work: &Work<'_>, rule: &'r Rule, hit: &mut Hit) -> Addition<'r> {
     let event = work.event.event;
     Addition {
@@ -160,8 +172,18 @@ fn open(work: &mut Work<'_>, account: &mut Account, rule: &Rule, account_id: &st
     if let Some(lock) = &rule.lock {
         case.state = CaseState::Open;
         case.scope = lock.scope;
+        case.lock_by(&rule.id, work.now);
         case.lock_until = lock.until_ms.map(|ms| work.now.plus_ms(ms));
         work.command(CommandKind::LockAccount, account_id, Some(&case), &cause);
+    }
+    // What a rule in shadow decided about the same event belongs to the case, too.
+    for decision in &work.out.decisions {
+        if decision.effect == Effect::Shadow
+            && *decision.account == *account_id
+            && *decision.event == *work.event.event.id
+        {
+            case.note_shadow(&decision.rule);
+        }
     }
     work.show(&case);
     account.begin_case(case);
@@ -183,6 +205,7 @@ fn join(work: &mut Work<'_>, account: &mut Account, rule: &Rule, hit: &mut Hit) 
     let mut lock_again = joined.new_sessions && case.state.is_locked();
     let newly_locked = rule.lock.is_some() && case.state == CaseState::Asked;
     if let Some(lock) = &rule.lock {
+        case.lock_by(&rule.id, now);
         let scope = wider(
             lock.scope,
             if newly_locked { lock.scope } else { case.scope },

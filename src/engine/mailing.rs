@@ -38,6 +38,13 @@ pub fn may_send(sent: &mut Vec<Timestamp>, spare: usize, now: Timestamp) -> bool
     true
 }
 
+/// Whether mail can be sent to `address` at all.
+pub fn is_usable(address: &str) -> bool {
+    (3..=MAX_ADDRESS).contains(&address.len())
+        && address.contains('@')
+        && !address.chars().any(|c| c.is_control() || c.is_whitespace())
+}
+
 /// Everybody to tell, the owner first. Empty where no address is known.
 pub fn recipients(
     contact: Option<&Contact>,
@@ -46,10 +53,7 @@ pub fn recipients(
 ) -> Vec<(Box<str>, RecipientPart)> {
     let mut to: Vec<(Box<str>, RecipientPart)> = Vec::new();
     let mut add = |address: &str, part: RecipientPart| {
-        let usable = (3..=MAX_ADDRESS).contains(&address.len())
-            && address.contains('@')
-            && !address.chars().any(|c| c.is_control() || c.is_whitespace());
-        if usable && !to.iter().any(|(known, _)| **known == *address) {
+        if is_usable(address) && !to.iter().any(|(known, _)| **known == *address) {
             to.push((address.into(), part));
         }
     };

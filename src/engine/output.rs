@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::operator::{LockedBy, Note};
 use crate::event::{Country, Source, Timestamp};
 
 /// Everything that one input event caused, in order. The shell clears and reuses it.
@@ -21,6 +22,8 @@ pub struct Outputs {
     pub dropped_cases: Vec<CaseId>,
     /// Answers that were applied: the case's first rule, and what its owner said.
     pub answers: Vec<(Box<str>, &'static str)>,
+    /// The same for rules in shadow whose hits fell into the case.
+    pub shadow_answers: Vec<(Box<str>, &'static str)>,
     /// Rules whose lock budget ran out, each said once in a window.
     pub budgets_spent: Vec<BudgetSpent>,
     /// Exceptions that kept an event from a rule or its hit from acting, by their number in
@@ -51,6 +54,7 @@ impl Outputs {
         self.changed.clear();
         self.dropped_cases.clear();
         self.answers.clear();
+        self.shadow_answers.clear();
         self.budgets_spent.clear();
         self.exceptions_hit.clear();
         self.exceptions_expired.clear();
@@ -179,7 +183,16 @@ pub struct Command {
     pub until: Option<Timestamp>,
     /// Ids of the events that counted; of a recovery, those of the requests.
     pub evidence: Vec<Box<str>>,
+    /// Who asked for it, and why, where an operator did.
+    pub operator: Option<Operator>,
     pub source: Source,
+}
+
+/// An operator's word for a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    pub name: Box<str>,
+    pub reason: Box<str>,
 }
 
 /// What became of a hit: the first that applies (docs/contract.md section 4).
@@ -363,6 +376,10 @@ pub struct CaseView {
     /// The user agent of the newest completing event that had one.
     pub device: Option<Box<str>>,
     pub locale: Option<Box<str>>,
+    /// Rules that asked for the lock.
+    pub locks: Vec<LockedBy>,
+    /// What operators asked for, the oldest first.
+    pub notes: Vec<Note>,
     /// Broker time until which "this wasn't me" is believed after an unlock, and at which
     /// the lock ends by itself, or a recovery goes through.
     pub until: Option<Timestamp>,

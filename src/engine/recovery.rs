@@ -133,6 +133,8 @@ impl Recovery {
 
     pub fn view(&self, source: Source) -> CaseView {
         CaseView {
+            locks: Vec::new(),
+            notes: Vec::new(),
             id: self.case_id(),
             account: Arc::from(&*self.account),
             partition: source.partition,

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use crate::event::{Source, Timestamp};
+use crate::event::{KnownType, Source, Timestamp};
 use crate::rules::Rule;
 use crate::rules::eval::Enriched;
 
 use super::Engine;
-use super::account::{Account, EmailChange};
+use super::account::Account;
 use super::budget::{self, Budgets, Taken};
 use super::case::Case;
 use super::ids::derived;
 use super::mailing;
 use super::output::{
-    BudgetSpent, CaseId, CaseView, Command, CommandKind, Mail, Outputs, RecipientPart, Scope,
+    BudgetSpent, CaseId, CaseView, Command, CommandKind, Mail, Operator, Outputs, RecipientPart,
+    Scope,
 };
 use super::timer::TimerKind;
 use super::trace::{Said, Trace};
@@ -157,8 +158,21 @@ impl Work<'_> {
             }),
             until: about.until,
             evidence: about.evidence,
+            operator: self.operator(),
             source: self.source,
         });
+    }
+
+    /// Who asked for what is done, where that was an operator's request, which is genuine
+    /// where anything is done for it.
+    fn operator(&self) -> Option<Operator> {
+        let event = self.event.event;
+        let control = event.control.as_deref()?;
+        let asks = event.kind.known() == Some(KnownType::OperatorRequest);
+        asks.then(|| Operator {
+            name: control.by.as_deref().unwrap_or("").into(),
+            reason: event.reason.as_deref().unwrap_or("").into(),
+        })
     }
 
     /// The latest state of `case`, for `doorward.cases`.
@@ -174,6 +188,7 @@ impl Work<'_> {
 
     /// Mails about the account's case to everybody who is told, unless the caps say no.
     pub fn mail(&mut self, account: &mut Account, rule: &str, resend: bool) {
+        let to = self.told(account);
         let now = self.now;
         let Some(rest) = account.rest.as_mut() else {
             return;
@@ -182,8 +197,6 @@ impl Work<'_> {
             return;
         };
         let only_failures = case.only_failures;
-        let change: Option<&EmailChange> = rest.email_change.as_ref();
-        let to = mailing::recipients(case.contact.as_deref(), change, now);
         if to.is_empty() {
             self.out.counts.mail_no_address += 1;
             return;
@@ -195,7 +208,49 @@ impl Work<'_> {
         let Some(case) = rest.case.as_deref() else {
             return;
         };
-        let mail = Mail {
+        let mail = self.letter(case, rule);
+        let again = if resend { &*self.event.event.id } else { "" };
+        self.send(to, again, &mail);
+    }
+
+    /// Mails about the account's case to `to`, as an operator asked: the caps, which are
+    /// there against noise, do not count. A `template` of its own has no links.
+    pub fn mail_about(
+        &mut self,
+        account: &Account,
+        template: Option<&str>,
+        mut to: Vec<(Box<str>, RecipientPart)>,
+    ) {
+        let Some(case) = account.case() else {
+            return;
+        };
+        if to.is_empty() {
+            self.out.counts.mail_no_address += 1;
+            return;
+        }
+        let rule = case.rules.first().map_or("", |rule| &**rule);
+        let mut mail = self.letter(case, rule);
+        if let Some(template) = template {
+            mail.template = Arc::from(template);
+            to.iter_mut()
+                .for_each(|(_, part)| *part = RecipientPart::Notice);
+        }
+        let event = self.event;
+        self.send(to, &event.event.id, &mail);
+    }
+
+    /// Everybody who is told about the account's case.
+    pub fn told(&self, account: &Account) -> Vec<(Box<str>, RecipientPart)> {
+        let Some(rest) = account.rest.as_deref() else {
+            return Vec::new();
+        };
+        let contact = rest.case.as_ref().and_then(|case| case.contact.as_deref());
+        mailing::recipients(contact, rest.email_change.as_ref(), self.now)
+    }
+
+    /// What every mail about `case` says, whoever it goes to.
+    fn letter(&self, case: &Case, rule: &str) -> Mail {
+        Mail {
             id: String::new(),
             to: Box::default(),
             part: RecipientPart::Notice,
@@ -212,9 +267,7 @@ impl Work<'_> {
             evidence: case.evidence.iter().rev().cloned().collect(),
             device: case.device.clone(),
             until: None,
-        };
-        let again = if resend { &*self.event.event.id } else { "" };
-        self.send(to, again, &mail);
+        }
     }
 
     /// `mail` to each of `to`, with an id of its own. `again` sets one that is sent once

@@ -165,6 +165,8 @@ struct ControlDraft<'a> {
     case_version: Option<Raw<'a>>,
     places: Option<Option<Vec<Cow<'a, str>>>>,
     by: Option<Raw<'a>>,
+    rule: Option<Raw<'a>>,
+    to: Option<Raw<'a>>,
     key_id: Option<Raw<'a>>,
     mac: Option<Raw<'a>>,
     timer: Option<Raw<'a>>,
@@ -262,6 +264,8 @@ impl DraftSeed<'_> {
                 | "case_version"
                 | "by"
                 | "operator"
+                | "rule"
+                | "to"
                 | "key_id"
                 | "mac"
                 | "kind"
@@ -281,6 +285,8 @@ impl DraftSeed<'_> {
                 "answer" | "request" => control.verb = value,
                 "case_version" => control.case_version = value,
                 "by" | "operator" => control.by = value,
+                "rule" => control.rule = value,
+                "to" => control.to = value,
                 "key_id" => control.key_id = value,
                 "mac" => control.mac = value,
                 "kind" => control.timer = value,
@@ -480,6 +486,8 @@ impl<'a> ControlDraft<'a> {
             },
             places,
             by: text(self.by),
+            rule: text(self.rule),
+            to: text(self.to),
             key_id: text(self.key_id),
             mac: text(self.mac),
             timer: text(self.timer),

@@ -33,10 +33,19 @@ pub struct Signed<'a> {
     pub case_version: u32,
     /// The answer, or the operator's request.
     pub verb: &'a str,
+    /// The places that the owner ticked; of an operator's request its [`details`].
     pub places: &'a [&'a str],
     pub by: &'a str,
     pub reason: &'a str,
     pub time: Timestamp,
+}
+
+/// What an operator's request says beside the account and the case, as its MAC covers it:
+/// each with its name before it. A request without details has the MAC that it always had.
+pub fn details<'a>(rule: Option<&'a str>, to: Option<&'a str>) -> Vec<&'a str> {
+    let rule = rule.map(|rule| ["rule", rule]);
+    let to = to.map(|to| ["to", to]);
+    rule.into_iter().chain(to).flatten().collect()
 }
 
 impl MacKeys {
@@ -113,13 +122,17 @@ pub struct CaseResponse<'a> {
 }
 
 /// An operator's request, as `doorward unlock` and its siblings publish it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct OperatorRequest<'a> {
     pub id: &'a str,
     pub account: &'a str,
     pub case: Option<&'a str>,
     /// `unlock`, `undo`, `resend`, `release_recovery` or `cancel_recovery`.
     pub request: &'a str,
+    /// Of `undo`: the rule whose lock was a mistake.
+    pub rule: Option<&'a str>,
+    /// Of `resend`: the address that the mail goes to instead.
+    pub to: Option<&'a str>,
     pub operator: &'a str,
     pub reason: &'a str,
     pub time: Timestamp,
@@ -145,6 +158,10 @@ struct ControlJson<'a> {
     by: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     operator: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -172,6 +189,8 @@ impl<'a> ControlJson<'a> {
             places: &[],
             by: None,
             request: None,
+            rule: None,
+            to: None,
             operator: None,
             reason: None,
             timer: None,
@@ -230,7 +249,7 @@ pub fn operator_request(request: &OperatorRequest<'_>, keys: &MacKeys) -> Vec<u8
         case: request.case.unwrap_or(""),
         case_version: 0,
         verb: request.request,
-        places: &[],
+        places: &details(request.rule, request.to),
         by: request.operator,
         reason: request.reason,
         time: request.time,
@@ -239,6 +258,8 @@ pub fn operator_request(request: &OperatorRequest<'_>, keys: &MacKeys) -> Vec<u8
         account: Some(request.account),
         case: request.case,
         request: Some(request.request),
+        rule: request.rule,
+        to: request.to,
         operator: Some(request.operator),
         reason: Some(request.reason),
         ..ControlJson::new(request.id, "operator_request", request.time)

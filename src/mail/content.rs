@@ -5,12 +5,14 @@
 //! templates escape what stands in HTML.
 
 mod recovery;
+mod undone;
 
 use std::borrow::Cow;
 
 use askama::Template;
 
 use crate::config::Site;
+use crate::engine::operator::MAIL_UNDONE;
 use crate::engine::output::RecipientPart;
 use crate::engine::recovery::{MAIL_HELD, MAIL_REFUSED};
 use crate::event::Timestamp;
@@ -113,6 +115,7 @@ pub fn render(
     let said = match mail.template.as_str() {
         MAIL_HELD => recovery::held(mail, part, w),
         MAIL_REFUSED => recovery::refused(w),
+        MAIL_UNDONE => undone::said(w),
         _ => asked(mail, part, links.is_some(), w),
     };
     let reference = clean::case_reference(&mail.case).unwrap_or_else(|| "–".to_owned());

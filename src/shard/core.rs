@@ -153,6 +153,10 @@ impl Core {
             let answers = &self.counters.metrics().owner_answers_total;
             answers.with_label_values(&[rule, *answer]).inc();
         }
+        for (rule, answer) in &outputs.shadow_answers {
+            let answers = &self.counters.metrics().shadow_answers_total;
+            answers.with_label_values(&[rule, *answer]).inc();
+        }
         for at in &outputs.exceptions_hit {
             let exception = &self.engine.rules().exceptions()[*at];
             let hits = &self.counters.metrics().exception_hits_total;

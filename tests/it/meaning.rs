@@ -4,6 +4,7 @@ mod budget;
 mod cases;
 mod control;
 mod exceptions;
+mod operators;
 mod recovery;
 mod seen;
 mod streaks;

@@ -449,6 +449,8 @@ pub fn case(state: &str) -> CaseRecord {
         }],
         device: mail().device,
         locale: Some("en-GB".into()),
+        locks: Vec::new(),
+        operators: Vec::new(),
         until: None,
     }
 }

@@ -37,6 +37,13 @@ pub fn busy_metrics() -> Arc<Metrics> {
     label(&metrics.mail_total, &["sent"]);
     label(&metrics.links_total, &["me", "published"]);
     label(&metrics.owner_answers_total, &["failed-logins", "me"]);
+    label(&metrics.shadow_answers_total, &["watched", "me"]);
+    label(&metrics.exception_hits_total, &["scanner"]);
+    label(&metrics.exception_expired_total, &["scanner"]);
+    let expires = &metrics.exception_expires_timestamp_seconds;
+    expires.with_label_values(&["scanner"]).set(1_790_000_000);
+    let left = &metrics.lock_budget_remaining;
+    left.with_label_values(&["failed-logins"]).set(3);
     metrics.consumer_lag.with_label_values(&["0"]).set(7);
     metrics.list_entries.with_label_values(&["bad"]).set(2);
     metrics

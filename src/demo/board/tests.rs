@@ -69,6 +69,7 @@ impl Story {
             sessions: Vec::new(),
             until: None,
             evidence: vec!["r1-1".into()],
+            operator: None,
             source: source(),
         })))
     }
@@ -92,6 +93,7 @@ impl Story {
             }],
             actions: vec!["lock_account".into(), "email_user".into()],
             case: Some("k-1".into()),
+            exception: None,
             rule_set: String::new(),
             geoip: None,
             lists: BTreeMap::new(),

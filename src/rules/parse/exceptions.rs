@@ -61,7 +61,11 @@ impl Reader<'_> {
                 );
                 break;
             }
-            let Some((exception, covered)) = self.exception(file, item, found) else {
+            let ids: Option<Vec<Arc<str>>> = rules
+                .as_deref()
+                .map(|rules| rules.iter().map(|rule| Arc::clone(&rule.id)).collect());
+            let Some((exception, covered)) = self.exception(file, item, ids.as_deref(), found)
+            else {
                 continue;
             };
             if let Some((_, span)) = &covered.id
@@ -75,7 +79,7 @@ impl Reader<'_> {
                 );
             }
             if let Some(rules) = rules.as_deref_mut() {
-                cover(file, rules, &covered, read.len(), found);
+                cover(rules, &covered, read.len());
             }
             read.push(exception);
         }
@@ -86,6 +90,7 @@ impl Reader<'_> {
         &mut self,
         file: &Arc<SourceFile>,
         node: &Node,
+        ids: Option<&[Arc<str>]>,
         found: &mut Diagnostics,
     ) -> Option<(Exception, Covered)> {
         let errors_before = found.error_count();
@@ -115,7 +120,7 @@ impl Reader<'_> {
         self.missing_for_exceptions.extend(missing);
         let rules = fields
             .optional("rules")
-            .map(|node| rule_names(file, node, found));
+            .map(|node| rule_names(file, node, ids, found));
         fields.finish(found);
         if let (Some(condition), Some(node)) = (&when, when_node)
             && condition.lines.iter().all(|line| is_everybodys(line.field))
@@ -152,35 +157,21 @@ impl Reader<'_> {
 /// What an exception covers besides its condition.
 struct Covered {
     id: Option<(Arc<str>, Range<usize>)>,
-    /// Rules by id and where each is named; `None`: all.
-    rules: Option<Vec<(String, Range<usize>)>>,
+    /// Rules by id; `None`: all.
+    rules: Option<Vec<String>>,
 }
 
 /// Tells the rules that exception number `at` covers.
-fn cover(
-    file: &Arc<SourceFile>,
-    rules: &mut [Rule],
-    covered: &Covered,
-    at: usize,
-    found: &mut Diagnostics,
-) {
+fn cover(rules: &mut [Rule], covered: &Covered, at: usize) {
     let Some(named) = &covered.rules else {
         rules.iter_mut().for_each(|rule| rule.exceptions.push(at));
         return;
     };
-    for (name, span) in named {
-        match rules.iter_mut().find(|rule| *rule.id == **name) {
-            Some(rule) if rule.exceptions.last() == Some(&at) => {}
-            Some(rule) => rule.exceptions.push(at),
-            None => {
-                let ids: Vec<&str> = rules.iter().map(|rule| &*rule.id).collect();
-                found.error(
-                    file,
-                    span.clone(),
-                    format!("there is no rule `{name}`"),
-                    Some(suggest(name, &ids)),
-                );
-            }
+    for name in named {
+        if let Some(rule) = rules.iter_mut().find(|rule| *rule.id == **name)
+            && rule.exceptions.last() != Some(&at)
+        {
+            rule.exceptions.push(at);
         }
     }
 }
@@ -213,8 +204,9 @@ fn said(name: &'static str, fields: &mut Fields<'_>, found: &mut Diagnostics) ->
 fn rule_names(
     file: &Arc<SourceFile>,
     node: &Node,
+    ids: Option<&[Arc<str>]>,
     found: &mut Diagnostics,
-) -> Vec<(String, Range<usize>)> {
+) -> Vec<String> {
     let Value::List(items) = &node.value else {
         expected(file, node, "`rules`", "a list of rules' ids", found);
         return Vec::new();
@@ -231,7 +223,16 @@ fn rule_names(
         .iter()
         .filter_map(|item| {
             let name = text(file, item, "rules", found)?;
-            Some((name.to_owned(), item.span.clone()))
+            if let Some(ids) = ids.filter(|ids| !ids.iter().any(|id| **id == *name)) {
+                let ids: Vec<&str> = ids.iter().map(|id| &**id).collect();
+                found.error(
+                    file,
+                    item.span.clone(),
+                    format!("there is no rule `{name}`"),
+                    Some(suggest(name, &ids)),
+                );
+            }
+            Some(name.to_owned())
         })
         .collect()
 }

@@ -179,7 +179,7 @@ then: [ email_user ]
 }
 
 #[test]
-fn rules_13_held_hits_never_teach() {
+fn rules_8_and_13_held_hits_never_teach() {
     // The built-in rules: a new country locks, and a held one must not become known.
     let texts: Vec<String> = doorward::builtin::rules_file_names()
         .filter(|name| name.ends_with(".rule.yaml"))

@@ -81,6 +81,7 @@ fn an_operator_unlocks_with_a_record_and_undo_does_not_teach() {
                 operator: "support desk",
                 reason: "owner called",
                 time: Timestamp(START),
+                ..OperatorRequest::default()
             },
             &keys(),
         );
@@ -349,6 +350,7 @@ fn a_copied_operators_unlock_does_not_open_a_later_lock() {
             operator: "support desk",
             reason: "owner called",
             time: Timestamp(START + 2 * MINUTE),
+            ..OperatorRequest::default()
         },
         &keys(),
     );

@@ -123,6 +123,7 @@ impl People {
                     operator: "support",
                     reason: "asked by phone",
                     time: now,
+                    ..OperatorRequest::default()
                 };
                 publish(
                     world,

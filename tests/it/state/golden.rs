@@ -39,6 +39,8 @@ goldens!(
     "v1-secured-case",
     "v1-email-changed",
     "v1-address",
+    "v1-locked-case",
+    "v1-noted-case",
 );
 
 const PLACES: &str = "
@@ -183,9 +185,25 @@ fn told(name: &str) -> Written {
                               "email": "u@example.org", "user_agent": "a browser" });
             tell(&mut story, 0, off);
         }
-        "v1-secured-case" => {
+        "v1-secured-case" | "v1-locked-case" | "v1-noted-case" => {
             tell(&mut story, 0, login("NO"));
             tell(&mut story, MINUTE, login("BR"));
+            if name == "v1-locked-case" {
+                return Written {
+                    key: keys[0],
+                    story,
+                };
+            }
+            if name == "v1-noted-case" {
+                let request = json!({ "type": "operator_request", "account": "u",
+                    "case": story.case("u"), "request": "resend", "operator": "ann",
+                    "reason": "the first one was lost" });
+                tell(&mut story, 2 * MINUTE, request);
+                return Written {
+                    key: keys[0],
+                    story,
+                };
+            }
             let not_me = answer(&story, "not_me");
             tell(&mut story, 2 * MINUTE, not_me);
         }
@@ -246,6 +264,15 @@ fn every_kind_of_record_that_an_earlier_version_wrote_is_read_as_it_was_meant() 
                 );
             }
             assert!(story.event(41 * DAY, login("DE")).acted());
+            continue;
+        }
+        if matches!(name, "v1-closed-case" | "v1-secured-case") {
+            // From before cases told which rules asked for their lock.
+            let case = written.story.engine.case_of(&partition, "u");
+            assert_eq!(
+                case,
+                written.story.engine.case_of(&written.story.partition, "u")
+            );
             continue;
         }
         // Written again it is what the same story writes today.

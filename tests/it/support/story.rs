@@ -283,9 +283,13 @@ impl Story {
         self.said.mails.append(&mut out.mails);
         self.said.cases.append(&mut out.cases);
         self.said.dropped_cases.append(&mut out.dropped_cases);
+        self.said.answers.append(&mut out.answers);
+        self.said.shadow_answers.append(&mut out.shadow_answers);
         self.said.budgets_spent.append(&mut out.budgets_spent);
         self.said.exceptions_hit.append(&mut out.exceptions_hit);
-        self.said.exceptions_expired.append(&mut out.exceptions_expired);
+        self.said
+            .exceptions_expired
+            .append(&mut out.exceptions_expired);
         add(&mut self.said, &out);
         said
     }

@@ -266,6 +266,7 @@ fn rules_16_a_copied_operators_word_does_not_decide_a_later_dispute() {
             operator: "support desk",
             reason: "spoke to the owner",
             time: Timestamp(START + 4 * HOUR),
+            ..OperatorRequest::default()
         },
         &keys(),
     );
