@@ -70,6 +70,7 @@ fn main() {
         .map_or(5, |text| text.parse().expect("a number of kills"));
     let first = Doorward::new(&cluster, "shards = 2");
     first.create_topics(PARTITIONS);
+    first.lift_lock_budgets();
     let brokers = cluster.bootstrap();
     let mut instances = [
         first.sibling("one", &brokers),

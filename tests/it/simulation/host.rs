@@ -39,6 +39,7 @@ when: { type: two_factor, outcome: failure }
 by: account
 detect:
   streak: { at_least: 3, max_gap: 24h, broken_by: [{ type: two_factor, outcome: success }] }
+lock_budget: 1
 then:
   - lock_account: { reason: second_factor_guessing, until: 15m }
   - email_user: { template: was_this_you }
@@ -86,6 +87,7 @@ then:
   - lock_account: { reason: reset_from_malicious_ip, scope: unfamiliar }
   - email_user: { template: was_this_you }
 cooldown: 1h
+lock_budget: 1
 ",
 ];
 

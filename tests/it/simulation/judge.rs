@@ -182,8 +182,9 @@ fn state_of(
     }
     let accounts = (0..super::tale::ACCOUNTS).map(|account| format!("u-{account}"));
     accounts
-        .filter_map(|account| {
-            let key = engine.state_key(&account);
+        .map(|account| (engine.state_key(&account), account))
+        .chain([(engine.partition_key(), "lock budgets".to_owned())])
+        .filter_map(|(key, account)| {
             let is = engine.encode_state(&restored, key);
             let should = engine.encode_state(&expected, key);
             let say = |state: &Option<Vec<u8>>| match state {

@@ -24,6 +24,9 @@ use super::tale::{SPAN_MS, Tale, What};
 /// How long everything may take to settle once nothing goes wrong any more.
 const SETTLE_MS: u64 = 180_000;
 
+/// What stands in a decision that a lock budget held.
+const HELD: &[u8] = br#""effect":"held""#;
+
 /// How a history ended.
 pub struct Ending {
     /// A number for everything that brokers and mailboxes saw, and when.
@@ -31,6 +34,8 @@ pub struct Ending {
     pub complaints: Vec<String>,
     pub diary: Vec<(u64, String)>,
     pub commands: usize,
+    /// Decisions that a lock budget held.
+    pub held: usize,
     pub mails: usize,
 }
 
@@ -86,7 +91,15 @@ pub fn play(tale: &Tale, bug: Option<Bug>, diary: bool) -> Ending {
         complaints.extend(mailer::judge(&world, &mailbox.borrow(), &post.borrow()));
     }
     world.end();
-    let (written, commands) = world.cluster(|cluster| (cluster.digest(), commands(cluster)));
+    let (written, commands, held) = world.cluster(|cluster| {
+        (
+            cluster.digest(),
+            count(cluster, Topic::Commands, |_| true),
+            count(cluster, Topic::Decisions, |payload| {
+                payload.windows(HELD.len()).any(|part| part == HELD)
+            }),
+        )
+    });
     let mut digest = SipHasher13::new();
     written.hash(&mut digest);
     for delivered in mailbox.borrow().iter() {
@@ -98,6 +111,7 @@ pub fn play(tale: &Tale, bug: Option<Bug>, diary: bool) -> Ending {
         complaints,
         diary: world.take_diary(),
         commands,
+        held,
         mails,
     }
 }
@@ -180,14 +194,13 @@ fn unsettled(cluster: &Cluster) -> Option<String> {
     None
 }
 
-fn commands(cluster: &Cluster) -> usize {
-    let partitions = 0..cluster.partitions(Topic::Commands);
-    partitions
-        .map(|partition| {
-            cluster
-                .log((Topic::Commands, partition))
-                .committed(0)
-                .count()
-        })
-        .sum()
+/// Committed records of `topic` whose payload `which` wants.
+fn count(cluster: &Cluster, topic: Topic, which: impl Fn(&[u8]) -> bool) -> usize {
+    let mut count = 0;
+    for partition in 0..cluster.partitions(topic) {
+        for record in cluster.log((topic, partition)).committed(0) {
+            count += usize::from(record.message.payload.as_deref().is_some_and(&which));
+        }
+    }
+    count
 }
