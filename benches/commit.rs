@@ -81,7 +81,7 @@ fn commit_on(cluster: &Cluster, transactions: bool) -> (f64, Latencies) {
             break;
         }
         committed += 1;
-        let transaction = lock(committed);
+        let transaction = Arc::new(lock(committed));
         let before = Instant::now();
         log.commit(&transaction).expect("a commit");
         if measured_from.is_some() {

@@ -15,11 +15,11 @@
 
 mod figures;
 mod rig;
+mod stages;
 #[path = "../tests/it/support.rs"]
 mod support;
 mod traffic;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -32,15 +32,17 @@ use figures::{Latencies, figure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
+use stages::{Stage, Stages, Watched};
 use support::kafka::Cluster;
 
 const PARTITIONS: i32 = 4;
 const ACCOUNTS: usize = 20_000;
 /// Accounts that are locked while it is measured, and how many a second.
 const LOCKS: usize = 400;
+const FIXED: f64 = 50_000.0;
 const LOCKS_PER_SECOND: f64 = 50.0;
 const FULL: Duration = Duration::from_secs(5);
 
@@ -52,15 +54,20 @@ fn main() {
     let ordinary = traffic::events(200_000, ACCOUNTS);
     let plain = Site::run(cluster, false, |site| site.measure(&ordinary));
     let with = Site::run(cluster, true, |site| site.measure(&ordinary));
-    figure(
-        "event to command, p50 / p99, half load (aim: p99 20 ms)",
-        &with.latencies.text(),
-        &format!(
-            "{:.1} times the same without transactions ({})",
-            with.latencies.at(0.5) / plain.latencies.at(0.5),
-            plain.latencies.text()
-        ),
-    );
+    for (at, with, plain) in [
+        ("half load", &with.half, &plain.half),
+        ("50,000 events/s", &with.fixed, &plain.fixed),
+    ] {
+        figure(
+            &format!("event to command, p50 / p99, {at} (aim: p99 20 ms)"),
+            &with.text(),
+            &format!(
+                "{:.1} times the same without transactions ({})",
+                with.at(0.5) / plain.at(0.5),
+                plain.text()
+            ),
+        );
+    }
     figure(
         "events a second, published and decided at once",
         &format!("{:.0}", with.full),
@@ -75,7 +82,8 @@ fn main() {
 struct Measured {
     /// Events a second at full load.
     full: f64,
-    latencies: Latencies,
+    half: Latencies,
+    fixed: Latencies,
 }
 
 /// A running shard and what it is fed by.
@@ -83,8 +91,11 @@ struct Site<'c> {
     cluster: &'c Cluster,
     topics: Topics,
     metrics: Arc<Metrics>,
-    producer: ThreadedProducer<DefaultProducerContext>,
+    producer: ThreadedProducer<Stages>,
+    stages: Stages,
     sent: usize,
+    /// Accounts that have been locked.
+    locked: usize,
 }
 
 impl Site<'_> {
@@ -97,7 +108,12 @@ impl Site<'_> {
         let kafka = rig::kafka_settings(cluster, transactions);
         let metrics = Arc::new(Metrics::new());
         let stop = Stop::new();
-        let log = KafkaLog::connect(&kafka, &topics, 0, Arc::clone(&metrics)).expect("a log");
+        let stages = Stages::default();
+        let log = Watched {
+            log: KafkaLog::connect(&kafka, &topics, 0, Arc::clone(&metrics)).expect("a log"),
+            stages: stages.clone(),
+            under_way: None,
+        };
         let (counted, asked) = (Arc::clone(&metrics), stop.clone());
         let shard = std::thread::spawn(move || {
             rig::shard(log, PARTITIONS, counted, asked)
@@ -109,14 +125,16 @@ impl Site<'_> {
             .set("partitioner", "murmur2_random")
             .set("linger.ms", "1")
             .set("queue.buffering.max.messages", "20000")
-            .create()
+            .create_with_context(stages.clone())
             .expect("a producer");
         let mut site = Site {
             cluster,
             topics,
             metrics,
             producer,
+            stages,
             sent: 0,
+            locked: 0,
         };
         let measured = measure(&mut site);
         stop.request(rig::STALLED);
@@ -125,7 +143,7 @@ impl Site<'_> {
     }
 
     fn measure(&mut self, ordinary: &[Vec<u8>]) -> Measured {
-        for n in 0..LOCKS {
+        for n in 0..2 * LOCKS {
             self.send(&account(n), &login(n, "first", "81.167.144.58"));
         }
         // Warm, and everybody known.
@@ -138,48 +156,76 @@ impl Site<'_> {
         }
         self.wait_until_handled();
         let full = (self.sent - from) as f64 / began.elapsed().as_secs_f64();
-        let latencies = self.lock_at(full / 2.0, ordinary);
-        println!(
-            "full load {full:.0} events/s, measured at {:.0}",
-            full / 2.0
-        );
-        Measured { full, latencies }
+        let half = self.lock_at(full / 2.0, ordinary);
+        let fixed = self.lock_at(FIXED, ordinary);
+        Measured { full, half, fixed }
     }
 
     /// Locks account after account while `rate` ordinary events a second go by.
     fn lock_at(&mut self, rate: f64, ordinary: &[Vec<u8>]) -> Latencies {
+        self.stages.clear();
         let reading = AtomicBool::new(false);
         let (cluster, commands) = (self.cluster, self.topics.commands.clone());
+        let (stages, locks) = (self.stages.clone(), self.locked..self.locked + LOCKS);
         std::thread::scope(|scope| {
-            let reader = scope.spawn(|| read_commands(cluster, &commands, &reading));
+            let (commands, reading, stages) = (&commands, &reading, &stages);
+            let wanted = locks.end;
+            let reader =
+                scope.spawn(move || read_commands(cluster, commands, reading, stages, wanted));
             while !reading.load(Ordering::Acquire) {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            let mut published = HashMap::new();
             let began = Instant::now();
-            let (mut locked, mut ordinary_sent) = (0, 0.0);
-            while locked < LOCKS {
+            let (mut ordinary_sent, mut late) = (0.0, Duration::ZERO);
+            while self.locked < locks.end {
                 let elapsed = began.elapsed().as_secs_f64();
-                if elapsed * LOCKS_PER_SECOND > locked as f64 {
-                    let name = account(locked);
-                    published.insert(name.clone(), Instant::now());
-                    self.send(&name, &login(locked, "second", "200.160.2.3"));
-                    locked += 1;
+                let done = (self.locked - locks.start) as f64;
+                if elapsed * LOCKS_PER_SECOND > done {
+                    let name = account(self.locked);
+                    self.stages.note(name.as_bytes(), Stage::Sent);
+                    self.send(&name, &login(self.locked, "second", "200.160.2.3"));
+                    self.locked += 1;
                 }
                 let due = elapsed * rate - ordinary_sent;
                 if due >= 1.0 {
                     self.send_ordinary(ordinary, due as usize);
                     ordinary_sent += due.floor();
                 }
+                late = late.max(Duration::from_secs_f64(
+                    began.elapsed().as_secs_f64() - elapsed,
+                ));
                 std::thread::sleep(Duration::from_micros(500));
             }
-            let arrived = reader.join().expect("no panic");
-            let mut latencies = Latencies::default();
-            for (name, at) in arrived {
-                latencies.push(at.duration_since(published[&name]));
-            }
-            latencies
-        })
+            println!(
+                "{rate:.0} events/s asked, {:.0} published, at most {late:?} in one go; {:.0} handled",
+                ordinary_sent / began.elapsed().as_secs_f64(),
+                0.0,
+            );
+            reader.join().expect("no panic");
+        });
+        self.stages.print();
+        println!(
+            "  received (acknowledged) to read {}",
+            self.stages.until_read(Stage::Acknowledged).text()
+        );
+        println!(
+            "  handed to read {}",
+            self.stages.until_read(Stage::Handed).text()
+        );
+        println!(
+            "{}",
+            self.metrics
+                .text()
+                .lines()
+                .filter(
+                    |l| l.starts_with("doorward_transaction_seconds_") && !l.contains("bucket")
+                        || l.starts_with("doorward_decision_latency_seconds_")
+                            && !l.contains("bucket")
+                )
+                .collect::<Vec<_>>()
+                .join("\n")
+        );
+        self.stages.until_read(Stage::Sent)
     }
 
     fn send_ordinary(&mut self, ordinary: &[Vec<u8>], count: usize) {
@@ -251,8 +297,14 @@ fn login(n: usize, id: &str, ip: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Accounts of all lock commands, each with its arrival, as a login pipeline reads them.
-fn read_commands(cluster: &Cluster, topic: &str, reading: &AtomicBool) -> Vec<(String, Instant)> {
+/// Notes each lock command's arrival, as a login pipeline reads them, until `wanted` came.
+fn read_commands(
+    cluster: &Cluster,
+    topic: &str,
+    reading: &AtomicBool,
+    stages: &Stages,
+    wanted: usize,
+) {
     let consumer: BaseConsumer = cluster
         .client()
         .set("group.id", "bench-pipeline")
@@ -266,18 +318,21 @@ fn read_commands(cluster: &Cluster, topic: &str, reading: &AtomicBool) -> Vec<(S
             .expect("a valid offset");
     }
     consumer.assign(&list).expect("an assignment");
+    let mut seen = 0;
     // Connected to every partition before anything is measured.
-    consumer.poll(Duration::from_secs(1));
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(2) {
+        if consumer.poll(Duration::from_millis(100)).is_some() {
+            seen += 1;
+        }
+    }
     reading.store(true, Ordering::Release);
-    let mut arrived = Vec::with_capacity(LOCKS);
-    while arrived.len() < LOCKS {
+    while seen < wanted {
         let message = consumer
             .poll(rig::STALLED)
             .expect("commands in time")
             .expect("no error");
-        let at = Instant::now();
-        let key = message.key().expect("a key");
-        arrived.push((String::from_utf8_lossy(key).into_owned(), at));
+        stages.note(message.key().expect("a key"), Stage::Read);
+        seen += 1;
     }
-    arrived
 }

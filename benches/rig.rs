@@ -144,8 +144,12 @@ impl Log for Counted {
         self.log.release(partitions)
     }
 
-    fn commit(&mut self, transaction: &Transaction) -> Result<(), LogError> {
-        self.log.commit(transaction)
+    fn begin_commit(&mut self, transaction: &Arc<Transaction>) -> Result<(), LogError> {
+        self.log.begin_commit(transaction)
+    }
+
+    fn poll_commit(&mut self, wait: Duration) -> Option<Result<(), LogError>> {
+        self.log.poll_commit(wait)
     }
 
     fn high_watermark(&self, partition: i32) -> Option<i64> {

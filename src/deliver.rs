@@ -1,21 +1,28 @@
 //! Writes what a shard decided, all of a batch or nothing.
 //!
-//! The commit protocol, whatever client speaks it. A commit whose outcome is unclear is
-//! found out: librdkafka lacks KIP-890, so a delayed end of a transaction could land on the
-//! next one (librdkafka#5423). The producer is therefore destroyed and another one with the
-//! same transactional id registered, which ends the old transaction one way or the other;
-//! then the batch id beside the committed input offset tells which way it was.
+//! The commit protocol, whatever client speaks it. What waits for brokers runs beside the
+//! shard's own thread (`attempt`), one attempt at a time; what follows from its outcome is
+//! decided here.
+//!
+//! A commit whose outcome is unclear is found out: librdkafka lacks KIP-890, so a delayed end
+//! of a transaction could land on the next one (librdkafka#5423). The producer is therefore
+//! destroyed and another one with the same transactional id registered, which ends the old
+//! transaction one way or the other; then the batch id beside the committed input offset
+//! tells which way it was.
+
+mod attempt;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::error::RDKafkaErrorCode;
-
 use crate::ingest::Ingest;
-use crate::kafka::classify;
-use crate::log::client::{Client, Producer, REQUEST_TIMEOUT, TxnError};
+use crate::log::client::{Client, Producer, REQUEST_TIMEOUT, Worker};
 use crate::log::{LogError, Transaction};
 use crate::metrics::Metrics;
+
+pub use attempt::{Attempt, Attempted};
+
+use attempt::Failure;
 
 /// Outside of the group for so long, a shard waits for something that will not come: while it
 /// tries to commit it answers no rebalance, and a member that owes an answer cannot join
@@ -24,16 +31,17 @@ const OUTSIDE_FOR: Duration = Duration::from_secs(40);
 /// Fenced once, a producer may have been overtaken by a registration of its own that was late
 /// on its way; fenced twice within this time, it has a twin.
 const FENCED_AGAIN: Duration = Duration::from_secs(60);
-/// Pause before a call is repeated that may be.
-const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// The writing half of a shard's log.
-pub struct Deliver<P> {
+pub struct Deliver<C: Client> {
     /// Without them (the demo's embedded broker has none), a crash may repeat a batch.
     transactions: bool,
     transaction_timeout: Duration,
     metrics: Arc<Metrics>,
-    producer: Option<P>,
+    /// `None` until it is registered, and while an attempt has it.
+    producer: Option<C::Producer>,
+    worker: Option<C::Worker>,
+    under_way: Option<UnderWay>,
     /// Whether the last transaction may have been committed without our knowing.
     unclear: bool,
     /// When the coordinator last refused the producer's epoch.
@@ -42,30 +50,27 @@ pub struct Deliver<P> {
     outside_since: Option<Duration>,
 }
 
-/// How an attempt failed.
-enum Failure {
-    /// The transaction is aborted, or was never begun; the producer is good.
-    Aborted(LogError),
-    /// Nobody knows.
-    Unclear(String),
-    /// It is not committed, and never will be.
-    Refused(LogError),
-    /// Somebody registered the same transactional id.
-    Fenced,
+/// A commit that was begun and whose end the shard has not heard of.
+enum UnderWay {
+    /// An earlier attempt had landed.
+    Landed,
+    Attempt(Arc<Transaction>),
 }
 
-impl<P: Producer> Deliver<P> {
+impl<C: Client> Deliver<C> {
     /// `transaction_timeout` is the broker's for one transaction, and bounds each call.
     pub fn new(
         transactions: bool,
         transaction_timeout: Duration,
         metrics: Arc<Metrics>,
-    ) -> Deliver<P> {
+    ) -> Deliver<C> {
         Deliver {
             transactions,
             transaction_timeout,
             metrics,
             producer: None,
+            worker: None,
+            under_way: None,
             unclear: false,
             fenced_at: None,
             outside_since: None,
@@ -73,25 +78,23 @@ impl<P: Producer> Deliver<P> {
     }
 
     /// Registers the producer, where there is none.
-    pub fn prepare<C>(&mut self, client: &C) -> Result<(), LogError>
-    where
-        C: Client<Producer = P>,
-    {
-        if self.producer.is_none() {
+    pub fn prepare(&mut self, client: &C) -> Result<(), LogError> {
+        if self.producer.is_none() && self.under_way.is_none() {
             self.producer = Some(client.register()?);
         }
         Ok(())
     }
 
-    /// As [`crate::log::Log::commit`].
-    pub fn commit<C>(
+    /// As [`crate::log::Log::begin_commit`].
+    pub fn begin(
         &mut self,
-        transaction: &Transaction,
+        transaction: &Arc<Transaction>,
         ingest: &mut Ingest<C>,
-    ) -> Result<(), LogError>
-    where
-        C: Client<Producer = P, Membership = P::Membership>,
-    {
+    ) -> Result<(), LogError> {
+        if self.under_way.is_some() {
+            let text = "a commit was begun while another one was under way";
+            return Err(LogError::Fatal(text.into()));
+        }
         ingest.tend()?;
         self.retire_disturbed();
         self.prepare(ingest.client())?;
@@ -101,6 +104,7 @@ impl<P: Producer> Deliver<P> {
             tracing::info!(landed, "found out what became of an unclear commit");
             if landed {
                 self.count("committed");
+                self.under_way = Some(UnderWay::Landed);
                 return Ok(());
             }
         }
@@ -113,27 +117,76 @@ impl<P: Producer> Deliver<P> {
             self.outside_since = None;
             return Err(LogError::Lost(lost));
         }
-        let began = ingest.client().clock().monotonic();
-        self.check_membership(began, ingest)?;
-        let outcome = if self.transactions {
-            self.attempt(transaction, ingest)
-        } else {
-            self.plain(transaction, ingest)
+        let member = self.membership(ingest)?;
+        let worker = match &mut self.worker {
+            Some(worker) => worker,
+            none => none.insert(ingest.client().worker()?),
         };
-        let took = ingest.client().clock().monotonic().saturating_sub(began);
-        self.metrics.transaction_seconds.observe(took.as_secs_f64());
-        self.conclude(outcome, took, ingest)
+        if let Some(producer) = self.producer.take() {
+            worker.begin(Attempt {
+                producer,
+                transaction: Arc::clone(transaction),
+                member,
+                within: self.transaction_timeout,
+            });
+            self.under_way = Some(UnderWay::Attempt(Arc::clone(transaction)));
+        }
+        Ok(())
     }
 
-    /// An error where there is no membership to commit with, and will be none.
-    fn check_membership<C>(&mut self, now: Duration, ingest: &mut Ingest<C>) -> Result<(), LogError>
-    where
-        C: Client,
-    {
-        if !self.transactions || ingest.membership().is_some() {
-            self.outside_since = None;
-            return Ok(());
+    /// Whether a commit was begun whose end [`Self::poll`] has not told.
+    pub fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// Waits at most `wait` for the end of what is under way.
+    pub fn wait(&mut self, wait: Duration) -> Result<bool, LogError> {
+        match (&self.under_way, &mut self.worker) {
+            (Some(UnderWay::Attempt(_)), Some(worker)) => worker.wait(wait),
+            _ => Ok(true),
         }
+    }
+
+    /// As [`crate::log::Log::poll_commit`].
+    pub fn poll(&mut self, wait: Duration, ingest: &mut Ingest<C>) -> Option<Result<(), LogError>> {
+        match self.wait(wait) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => {
+                self.under_way = None;
+                return Some(Err(error));
+            }
+        }
+        let UnderWay::Attempt(transaction) = self.under_way.take()? else {
+            return Some(Ok(()));
+        };
+        let Attempted {
+            producer,
+            mut outcome,
+            took,
+        } = self.worker.as_mut()?.take()?;
+        self.producer = Some(producer);
+        if outcome.is_ok() && !self.transactions {
+            outcome = ingest
+                .client()
+                .commit_offsets(&transaction.offsets, &transaction.batch_id)
+                .map_err(Failure::Aborted);
+        }
+        self.metrics.transaction_seconds.observe(took.as_secs_f64());
+        Some(self.conclude(outcome, took, ingest))
+    }
+
+    /// Who vouches for offsets; `None` without transactions. An error where there is nobody,
+    /// and soon one that ends the shard.
+    fn membership(&mut self, ingest: &mut Ingest<C>) -> Result<Option<C::Membership>, LogError> {
+        if !self.transactions {
+            return Ok(None);
+        }
+        if let Some(member) = ingest.membership() {
+            self.outside_since = None;
+            return Ok(Some(member.clone()));
+        }
+        let now = ingest.client().clock().monotonic();
         let since = *self.outside_since.get_or_insert(now);
         if now.saturating_sub(since) > OUTSIDE_FOR {
             return Err(LogError::Stalled(format!(
@@ -151,7 +204,7 @@ impl<P: Producer> Deliver<P> {
     /// its way: sent again by librdkafka after a lost connection, it would end the next
     /// transaction of the same epoch.
     fn retire_disturbed(&mut self) {
-        let is_disturbed = |producer: &mut P| producer.is_disturbed();
+        let is_disturbed = |producer: &mut C::Producer| producer.is_disturbed();
         if self.transactions && self.producer.take_if(is_disturbed).is_some() {
             tracing::debug!("a connection was lost; the transactional id is registered anew");
         }
@@ -160,17 +213,16 @@ impl<P: Producer> Deliver<P> {
     /// Ends the producer; an open transaction is aborted by the next one of its id.
     pub fn close(&mut self) {
         self.producer = None;
+        self.worker = None;
+        self.under_way = None;
     }
 
-    fn conclude<C>(
+    fn conclude(
         &mut self,
         outcome: Result<(), Failure>,
         took: Duration,
         ingest: &mut Ingest<C>,
-    ) -> Result<(), LogError>
-    where
-        C: Client<Producer = P>,
-    {
+    ) -> Result<(), LogError> {
         match outcome {
             Ok(()) => {
                 self.count("committed");
@@ -212,104 +264,6 @@ impl<P: Producer> Deliver<P> {
         LogError::Unavailable(format!("the commit's outcome is unclear: {text}"))
     }
 
-    fn attempt<C>(&self, transaction: &Transaction, ingest: &mut Ingest<C>) -> Result<(), Failure>
-    where
-        C: Client<Producer = P, Membership = P::Membership>,
-    {
-        let Some(producer) = &self.producer else {
-            return Err(Failure::Unclear("there is no producer".into()));
-        };
-        let within = self.transaction_timeout;
-        producer.begin().map_err(|error| judge(&error))?;
-        producer
-            .send_all(&transaction.records, within)
-            .and_then(|()| self.send_offsets(producer, transaction, ingest))
-            .map_err(|error| match error.must_abort {
-                true => self.abort(producer, &error),
-                false => judge(&error),
-            })?;
-        // Even where the library says "abort", the commit may be on its way: aborting here
-        // and going on with the same producer would let it end the next transaction.
-        producer
-            .commit(within)
-            .map_err(|error| match producer.take_failure() {
-                Some((topic, code)) => undelivered(&topic, code),
-                None => judge(&error),
-            })
-    }
-
-    fn send_offsets<C>(
-        &self,
-        producer: &P,
-        transaction: &Transaction,
-        ingest: &mut Ingest<C>,
-    ) -> Result<(), TxnError>
-    where
-        C: Client<Producer = P, Membership = P::Membership>,
-    {
-        let within = self.transaction_timeout;
-        let deadline = ingest.client().clock().monotonic() + within;
-        loop {
-            let Some(member) = ingest.membership() else {
-                return Err(no_member());
-            };
-            let sent =
-                producer.send_offsets(&transaction.offsets, &transaction.batch_id, member, within);
-            let clock = ingest.client().clock();
-            match sent {
-                Err(error)
-                    if error.retriable
-                        && !error.must_abort
-                        && !error.fatal
-                        && clock.monotonic() < deadline =>
-                {
-                    clock.sleep(RETRY_PAUSE);
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
-    fn abort(&self, producer: &P, cause: &TxnError) -> Failure {
-        let delivery = producer.take_failure();
-        match producer.abort(self.transaction_timeout) {
-            Ok(()) => Failure::Aborted(match delivery {
-                Some((topic, code)) => classify(code, &format!("writing to {topic}")),
-                None => classify(cause.code, &format!("the transaction: {}", cause.text)),
-            }),
-            Err(error) => match judge(&error) {
-                Failure::Fenced => Failure::Fenced,
-                _ => Failure::Unclear(format!("{}; then {}", cause.text, error.text)),
-            },
-        }
-    }
-
-    /// Without transactions: outputs first, then the offsets, so that a crash repeats rather
-    /// than loses.
-    fn plain<C>(&self, transaction: &Transaction, ingest: &Ingest<C>) -> Result<(), Failure>
-    where
-        C: Client<Producer = P>,
-    {
-        let Some(producer) = &self.producer else {
-            return Err(Failure::Unclear("there is no producer".into()));
-        };
-        let failed = |error: TxnError| {
-            Failure::Aborted(LogError::Unavailable(format!("writing: {}", error.text)))
-        };
-        producer
-            .send_all(&transaction.records, REQUEST_TIMEOUT)
-            .and_then(|()| producer.flush(REQUEST_TIMEOUT))
-            .map_err(failed)?;
-        if let Some((topic, code)) = producer.take_failure() {
-            let error = classify(code, &format!("writing to {topic}"));
-            return Err(Failure::Aborted(error));
-        }
-        ingest
-            .client()
-            .commit_offsets(&transaction.offsets, &transaction.batch_id)
-            .map_err(Failure::Aborted)
-    }
-
     fn count(&self, result: &str) {
         self.metrics
             .transactions_total
@@ -329,33 +283,4 @@ fn landed<C: Client>(transaction: &Transaction, ingest: &Ingest<C>) -> Result<bo
     };
     let committed = ingest.client().committed(*partition, REQUEST_TIMEOUT)?;
     Ok(committed.batch_id.as_deref() == Some(&transaction.batch_id))
-}
-
-/// An error after which the transaction was neither committed nor can be aborted.
-fn judge(error: &TxnError) -> Failure {
-    match error.code {
-        RDKafkaErrorCode::Fenced
-        | RDKafkaErrorCode::ProducerFenced
-        | RDKafkaErrorCode::InvalidProducerEpoch => Failure::Fenced,
-        _ => Failure::Unclear(error.text.clone()),
-    }
-}
-
-/// A record did not reach its topic, so that the commit was not even asked for.
-fn undelivered(topic: &str, code: RDKafkaErrorCode) -> Failure {
-    match classify(code, &format!("writing to {topic}")) {
-        error @ LogError::Fatal(_) => Failure::Refused(error),
-        error => Failure::Unclear(error.to_string()),
-    }
-}
-
-/// The member left the group between two tries; the transaction is given up.
-fn no_member() -> TxnError {
-    TxnError {
-        code: RDKafkaErrorCode::UnknownMemberId,
-        text: "not a member of the consumer group at the moment".into(),
-        fatal: false,
-        retriable: false,
-        must_abort: true,
-    }
 }

@@ -77,6 +77,12 @@ impl<C: Client> Ingest<C> {
         self.client.tend()
     }
 
+    /// Whether partitions are to be given or taken, and the shard has not heard of it yet.
+    pub fn is_rebalancing(&mut self) -> Result<bool, LogError> {
+        self.client.tend()?;
+        Ok(self.client.is_rebalancing())
+    }
+
     /// Partitions that were lost and of which the shard has not heard yet.
     pub fn lost(&self) -> Vec<i32> {
         self.client.lost()

@@ -12,6 +12,7 @@ pub mod producer;
 pub mod raw;
 pub mod settings;
 mod state;
+mod worker;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ use producer::Producer;
 use raw::{Buffer, Item, Membership, Queue};
 use settings::Quiet;
 use state::StateReader;
+use worker::Worker;
 
 /// Records that one call to librdkafka takes.
 pub const TAKE: usize = 1_024;
@@ -186,6 +188,7 @@ impl Client for KafkaClient {
     type Membership = Arc<Membership>;
     type Producer = Producer;
     type StateReader = StateReader;
+    type Worker = Worker;
 
     fn clock(&self) -> &dyn Clock {
         &self.clock
@@ -213,6 +216,10 @@ impl Client for KafkaClient {
 
     fn next_rebalance(&mut self) -> Option<Rebalance> {
         self.consumer.context().next_rebalance()
+    }
+
+    fn is_rebalancing(&self) -> bool {
+        self.consumer.context().is_rebalancing()
     }
 
     fn lost(&self) -> Vec<i32> {
@@ -381,6 +388,10 @@ impl Client for KafkaClient {
 
     fn register(&self) -> Result<Producer, LogError> {
         Producer::register(&self.kafka, &self.topics, self.shard)
+    }
+
+    fn worker(&self) -> Result<Worker, LogError> {
+        Worker::start(self.shard)
     }
 
     fn transactional_id(&self) -> String {

@@ -7,6 +7,7 @@
 pub mod client;
 mod kafka;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use kafka::KafkaLog;
@@ -121,7 +122,8 @@ pub type EachState<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>);
 /// The log, as one shard sees it.
 pub trait Log {
     /// Waits at most `wait`, hands every record that is there to `each` in order of offset
-    /// per partition, and says what else happened.
+    /// per partition, and says what else happened. While a commit is under way no partitions
+    /// are given or taken: the group waits until its end was polled.
     fn poll(
         &mut self,
         wait: Duration,
@@ -140,9 +142,27 @@ pub trait Log {
     /// Gives partitions up, after [`Wakeup::Revoked`].
     fn release(&mut self, partitions: &[i32]) -> Result<(), LogError>;
 
-    /// Commits all of `transaction` or nothing. When it returns `Ok`, it is committed;
-    /// where that was unclear in between, this call has found out.
-    fn commit(&mut self, transaction: &Transaction) -> Result<(), LogError>;
+    /// Begins to commit all of `transaction` or nothing; [`Self::poll_commit`] tells the end.
+    /// The one before must have ended, and a transaction that failed is begun again before
+    /// any other is.
+    ///
+    /// # Errors
+    /// It was not begun.
+    fn begin_commit(&mut self, transaction: &Arc<Transaction>) -> Result<(), LogError>;
+
+    /// Waits at most `wait` for the end of what was begun; `None`: it is still under way.
+    /// After `Ok` it is committed; where that was unclear in between, it has been found out.
+    fn poll_commit(&mut self, wait: Duration) -> Option<Result<(), LogError>>;
+
+    /// Both, one after the other.
+    fn commit(&mut self, transaction: &Arc<Transaction>) -> Result<(), LogError> {
+        self.begin_commit(transaction)?;
+        loop {
+            if let Some(ended) = self.poll_commit(Duration::from_secs(1)) {
+                return ended;
+            }
+        }
+    }
 
     /// Offset of the next record that will be written to `partition`, where known: how far
     /// behind the shard is.

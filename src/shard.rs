@@ -1,9 +1,9 @@
 //! The loop: records in, transactions out.
 //!
 //! One shard is one thread with its own consumer, its own transactional producer and its
-//! own accounts; nothing is shared on the way of an event. The loop owns order: a batch is
-//! committed before more is read, and sent again as it was until it is known to be
-//! committed, so that memory never has to roll back. It touches the log through
+//! own accounts; nothing is shared on the way of an event. The loop owns order: one batch is
+//! on its way at a time, while the next one grows, and it is sent again as it was until it is
+//! known to be committed, so that memory never has to roll back. It touches the log through
 //! [`Log`] alone and knows no Kafka.
 
 mod batch;
@@ -70,6 +70,8 @@ pub enum ShardError {
 pub struct Shard<L: Log> {
     log: L,
     core: Core,
+    /// The batch that is on its way, and must land before the next one leaves.
+    flight: Option<Flight>,
     /// Assigned, but not restored yet.
     waiting: VecDeque<i32>,
     /// The first of them, where its restore is under way.
@@ -95,6 +97,7 @@ impl<L: Log> Shard<L> {
         Shard {
             log,
             core: Core::new(parts.engine, parts.provenance, parts.metrics, parts.clock),
+            flight: None,
             waiting: VecDeque::new(),
             restoring: None,
             restore_at: Duration::ZERO,
@@ -126,10 +129,15 @@ impl<L: Log> Shard<L> {
     }
 
     fn run_to_end(&mut self) -> Result<(), ShardError> {
-        while !self.stop.is_requested() {
+        while !self.stop.is_requested() || self.is_committing() {
             self.turn()?;
         }
         self.commit()
+    }
+
+    /// Whether a batch is on its way.
+    pub fn is_committing(&self) -> bool {
+        self.flight.is_some()
     }
 
     /// One turn of the loop: waits for records at most as long as nothing else is due,
@@ -138,7 +146,31 @@ impl<L: Log> Shard<L> {
     /// # Errors
     /// Where the shard cannot go on.
     pub fn turn(&mut self) -> Result<(), ShardError> {
-        self.pulse.beat();
+        if self.flight.is_none() {
+            self.pulse.beat();
+        }
+        let is_full = self.core.batch.is_full(self.commit_accounts);
+        // With two full batches in memory, nothing is read.
+        let wait = if is_full { TURN } else { Duration::ZERO };
+        self.land(wait)?;
+        if !is_full || self.flight.is_none() {
+            self.read()?;
+        }
+        self.restore_next()?;
+        self.round();
+        let now = self.core.clock().monotonic();
+        let is_due = self
+            .core
+            .batch
+            .is_due(now, self.commit_every, self.commit_accounts);
+        if is_due && self.flight.is_none() && !self.stop.is_requested() {
+            self.launch()?;
+        }
+        Ok(())
+    }
+
+    /// Reads and decides, and does what the group asks for.
+    fn read(&mut self) -> Result<(), ShardError> {
         self.core.before_poll();
         let wait = self.wait();
         let core = &mut self.core;
@@ -154,16 +186,6 @@ impl<L: Log> Shard<L> {
             Err(LogError::Lost(partitions)) => self.forget(&partitions),
             Err(error) => return Err(error.into()),
         }
-        self.restore_next()?;
-        self.round();
-        let now = self.core.clock().monotonic();
-        if self
-            .core
-            .batch
-            .is_due(now, self.commit_every, self.commit_accounts)
-        {
-            self.commit()?;
-        }
         Ok(())
     }
 
@@ -174,8 +196,8 @@ impl<L: Log> Shard<L> {
             wait = self.restore_at.saturating_sub(now).min(TURN);
         }
         match self.core.batch.due_in(now, self.commit_every) {
-            Some(due) => wait.min(due),
-            None => wait,
+            Some(due) if self.flight.is_none() => wait.min(due),
+            _ => wait,
         }
     }
 
@@ -273,7 +295,7 @@ impl<L: Log> Shard<L> {
     }
 
     /// Commits what there is of revoked partitions, unless somebody else owns them already,
-    /// and lets go of them.
+    /// and lets go of them. Nothing is on its way: the log has waited for it.
     fn give_up(&mut self, partitions: &[i32], lost: bool) -> Result<(), ShardError> {
         tracing::info!(shard = self.shard, ?partitions, lost, "partitions revoked");
         if !lost {
@@ -310,38 +332,90 @@ impl<L: Log> Shard<L> {
             .report(|partition, next| Some((log.high_watermark(partition)? - next).max(0)));
     }
 
-    /// Commits the batch, however often it must be tried.
+    /// Commits the batch, and waits for it.
     fn commit(&mut self) -> Result<(), ShardError> {
         if self.core.batch.is_empty() {
             return Ok(());
         }
-        let commands = self.core.batch.take_commands();
-        let id = self.next_batch_id();
-        let mut flight = self.core.close_batch(id);
-        loop {
-            self.pulse.beat();
-            match self.log.commit(&flight.transaction) {
-                Ok(()) => break,
-                Err(LogError::Unavailable(why)) => {
-                    if self.stop.is_overdue() {
-                        return Err(ShardError::Overdue(why));
-                    }
-                    self.rest(&why);
-                }
-                Err(LogError::Lost(lost)) => match self.without(flight, &lost) {
-                    Some(rest) => flight = rest,
-                    None => return Ok(()),
-                },
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.reached();
-        let now = self.core.clock().monotonic();
-        let latency = &self.core.metrics().decision_latency_seconds;
-        for received in commands {
-            latency.observe(now.saturating_sub(received).as_secs_f64());
+        self.launch()?;
+        while self.flight.is_some() {
+            self.land(TURN)?;
         }
         Ok(())
+    }
+
+    /// Sends the batch on its way.
+    fn launch(&mut self) -> Result<(), ShardError> {
+        self.pulse.beat();
+        let id = self.next_batch_id();
+        let flight = self.core.close_batch(id);
+        let begun = self.log.begin_commit(&flight.transaction);
+        self.flight = Some(flight);
+        match begun {
+            Ok(()) => Ok(()),
+            Err(error) => self.try_again(error),
+        }
+    }
+
+    /// Waits at most `wait` for the batch that is on its way, if there is one.
+    fn land(&mut self, wait: Duration) -> Result<(), ShardError> {
+        if self.flight.is_none() {
+            return Ok(());
+        }
+        match self.log.poll_commit(wait) {
+            None => Ok(()),
+            Some(Ok(())) => {
+                self.landed();
+                Ok(())
+            }
+            Some(Err(error)) => self.try_again(error),
+        }
+    }
+
+    /// Commits what is on its way after all, however often it must be tried; until then
+    /// nothing else is done.
+    fn try_again(&mut self, mut error: LogError) -> Result<(), ShardError> {
+        while let Some(flight) = self.flight.take() {
+            self.pulse.beat();
+            let flight = match error {
+                LogError::Unavailable(why) if self.stop.is_overdue() => {
+                    return Err(ShardError::Overdue(why));
+                }
+                LogError::Unavailable(why) => {
+                    self.rest(&why);
+                    flight
+                }
+                LogError::Lost(lost) => match self.without(flight, &lost) {
+                    Some(rest) => rest,
+                    None => return Ok(()),
+                },
+                error => return Err(error.into()),
+            };
+            let committed = self.log.commit(&flight.transaction);
+            self.flight = Some(flight);
+            match committed {
+                Ok(()) => {
+                    self.landed();
+                    return Ok(());
+                }
+                Err(failed) => error = failed,
+            }
+        }
+        Ok(())
+    }
+
+    /// What was on its way is committed.
+    fn landed(&mut self) {
+        self.pulse.beat();
+        self.reached();
+        let Some(flight) = self.flight.take() else {
+            return;
+        };
+        let now = self.core.clock().monotonic();
+        let latency = &self.core.metrics().decision_latency_seconds;
+        for received in flight.commands {
+            latency.observe(now.saturating_sub(received).as_secs_f64());
+        }
     }
 
     fn without(&mut self, flight: Flight, lost: &[i32]) -> Option<Flight> {

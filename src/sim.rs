@@ -8,7 +8,7 @@
 //! coordinators that move.
 //!
 //! [`topic`], [`group`], [`transaction`] and [`cluster`] are the brokers; `network` is the
-//! way to them; [`client`], [`producer`] and `member` are the client library; [`world`] is
+//! way to them; [`client`], [`producer`], [`worker`] and `member` are the client library; [`world`] is
 //! time. Not modelled: retention and compaction, replicas that disagree (nothing acknowledged
 //! is lost), static members, KIP-890, and requests to produce that overtake each other
 //! (sequence numbers forbid it).
@@ -22,4 +22,5 @@ pub mod network;
 pub mod producer;
 pub mod topic;
 pub mod transaction;
+pub mod worker;
 pub mod world;

@@ -32,6 +32,10 @@ impl Context {
         self.lock().pop_front()
     }
 
+    pub fn is_rebalancing(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
     /// Partitions that were taken away by force and not handed on to the shard yet.
     pub fn lost(&self) -> Vec<i32> {
         self.lock()

@@ -11,6 +11,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::{InputRecord, LogError, OutputRecord, Restored};
 use crate::clock::Clock;
+use crate::deliver::{Attempt, Attempted};
 
 /// How long a blocking request to Kafka may take before it counts as failed.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,9 +27,10 @@ pub enum Rebalance {
 /// One member of the consumer group of `auth.events`, and what belongs to it.
 pub trait Client {
     /// Who this member was at one moment: shown to the broker beside committed offsets.
-    type Membership;
+    type Membership: Clone;
     type Producer: Producer<Membership = Self::Membership>;
     type StateReader: StateReader;
+    type Worker: Worker<Producer = Self::Producer>;
 
     /// The clock of deadlines and pauses.
     fn clock(&self) -> &dyn Clock;
@@ -40,6 +42,9 @@ pub trait Client {
 
     /// The next step of a rebalance that was not handed out yet.
     fn next_rebalance(&mut self) -> Option<Rebalance>;
+
+    /// Whether there is such a step.
+    fn is_rebalancing(&self) -> bool;
 
     /// Partitions of steps with `lost` that were not handed out yet.
     fn lost(&self) -> Vec<i32>;
@@ -99,6 +104,9 @@ pub trait Client {
     /// producer of the same id is fenced, and the transaction that it left open has ended
     /// when this returns.
     fn register(&self) -> Result<Self::Producer, LogError>;
+
+    /// Somebody who makes attempts to commit while the loop goes on.
+    fn worker(&self) -> Result<Self::Worker, LogError>;
 
     /// The id that [`Self::register`] registers.
     fn transactional_id(&self) -> String;
@@ -162,6 +170,23 @@ pub trait Producer {
 
     /// The first record since [`Self::begin`] that could not be delivered: its topic and why.
     fn take_failure(&self) -> Option<(String, RDKafkaErrorCode)>;
+}
+
+/// Makes attempts to commit beside the shard's loop, one at a time.
+pub trait Worker {
+    type Producer: Producer;
+
+    /// Begins an attempt; the one before has been taken.
+    fn begin(&mut self, attempt: Attempt<Self::Producer>);
+
+    /// Waits at most `wait` for the attempt's end, and says whether it has come.
+    ///
+    /// # Errors
+    /// Where it will never come.
+    fn wait(&mut self, wait: Duration) -> Result<bool, LogError>;
+
+    /// What became of the attempt, once it has ended.
+    fn take(&mut self) -> Option<Attempted<Self::Producer>>;
 }
 
 /// Why a call of a producer failed, and what the client library says may be done about it.

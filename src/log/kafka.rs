@@ -11,10 +11,14 @@ use crate::ingest::Ingest;
 use crate::kafka::KafkaClient;
 use crate::metrics::Metrics;
 
+/// How long one wait for records lasts while a commit is under way: its end may be what
+/// the shard waits for.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// One shard's log.
 pub struct KafkaLog<C: Client = KafkaClient> {
     // Dropped first: an open transaction ends before the group is left.
-    deliver: Deliver<C::Producer>,
+    deliver: Deliver<C>,
     ingest: Ingest<C>,
 }
 
@@ -37,7 +41,7 @@ impl KafkaLog {
 }
 
 impl<C: Client> KafkaLog<C> {
-    pub fn new(client: C, deliver: Deliver<C::Producer>) -> KafkaLog<C> {
+    pub fn new(client: C, deliver: Deliver<C>) -> KafkaLog<C> {
         KafkaLog {
             deliver,
             ingest: Ingest::new(client),
@@ -51,7 +55,14 @@ impl<C: Client> Log for KafkaLog<C> {
         wait: Duration,
         each: &mut dyn FnMut(InputRecord<'_>),
     ) -> Result<Wakeup, LogError> {
-        self.ingest.poll(wait, each)
+        if !self.deliver.is_under_way() {
+            return self.ingest.poll(wait, each);
+        }
+        if self.ingest.is_rebalancing()? {
+            self.deliver.wait(wait)?;
+            return Ok(Wakeup::Records);
+        }
+        self.ingest.poll(wait.min(LOOK), each)
     }
 
     fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError> {
@@ -69,8 +80,12 @@ impl<C: Client> Log for KafkaLog<C> {
         self.ingest.release(partitions)
     }
 
-    fn commit(&mut self, transaction: &Transaction) -> Result<(), LogError> {
-        self.deliver.commit(transaction, &mut self.ingest)
+    fn begin_commit(&mut self, transaction: &Arc<Transaction>) -> Result<(), LogError> {
+        self.deliver.begin(transaction, &mut self.ingest)
+    }
+
+    fn poll_commit(&mut self, wait: Duration) -> Option<Result<(), LogError>> {
+        self.deliver.poll(wait, &mut self.ingest)
     }
 
     fn high_watermark(&self, partition: i32) -> Option<i64> {

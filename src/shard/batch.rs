@@ -4,6 +4,7 @@
 //! dropped alone. A batch that is on its way ([`Flight`]) does not change any more: it is
 //! sent again as it was until it is known to be committed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashSet;
@@ -90,10 +91,12 @@ impl Batch {
         let Some(opened) = self.opened else {
             return false;
         };
-        self.urgent
-            || self.changed >= accounts
-            || self.bytes >= MAX_BYTES
-            || now.saturating_sub(opened) >= every
+        self.urgent || self.is_full(accounts) || now.saturating_sub(opened) >= every
+    }
+
+    /// Whether it may not grow any more before another one is under way.
+    pub fn is_full(&self, accounts: usize) -> bool {
+        self.changed >= accounts || self.bytes >= MAX_BYTES
     }
 
     /// How long until [`Self::is_due`] for its age alone; `None` while it is empty.
@@ -120,7 +123,8 @@ impl Batch {
             ..Transaction::default()
         };
         let mut parts = Vec::with_capacity(self.parts.len());
-        for part in std::mem::take(self).parts {
+        let batch = std::mem::take(self);
+        for part in batch.parts {
             let begin = transaction.records.len();
             transaction.records.extend(part.records);
             for key in part.changed {
@@ -135,12 +139,11 @@ impl Batch {
             transaction.offsets.push((part.partition, part.next_offset));
             parts.push((part.partition, transaction.records.len() - begin));
         }
-        Flight { transaction, parts }
-    }
-
-    /// When the events behind the commands so far came; taken before [`Self::close`].
-    pub fn take_commands(&mut self) -> Vec<Duration> {
-        std::mem::take(&mut self.commands)
+        Flight {
+            transaction: Arc::new(transaction),
+            parts,
+            commands: batch.commands,
+        }
     }
 
     fn part(&mut self, partition: i32, next_offset: i64) -> &mut Part {
@@ -165,7 +168,9 @@ impl Batch {
 /// A batch on its way.
 #[derive(Debug)]
 pub struct Flight {
-    pub transaction: Transaction,
+    pub transaction: Arc<Transaction>,
+    /// When the events behind its commands came.
+    pub commands: Vec<Duration>,
     /// Input partitions and how many of the transaction's records each caused, in order.
     parts: Vec<(i32, usize)>,
 }
@@ -178,7 +183,8 @@ impl Flight {
             batch_id,
             ..Transaction::default()
         };
-        let mut records = self.transaction.records.into_iter();
+        let before = Arc::unwrap_or_clone(self.transaction);
+        let mut records = before.records.into_iter();
         let mut parts = Vec::new();
         for (partition, count) in self.parts {
             let caused = records.by_ref().take(count);
@@ -189,10 +195,14 @@ impl Flight {
                 parts.push((partition, count));
             }
         }
-        transaction.offsets = self.transaction.offsets;
+        transaction.offsets = before.offsets;
         transaction
             .offsets
             .retain(|(partition, _)| !lost.contains(partition));
-        (!parts.is_empty()).then_some(Flight { transaction, parts })
+        (!parts.is_empty()).then(|| Flight {
+            transaction: Arc::new(transaction),
+            parts,
+            commands: self.commands,
+        })
     }
 }

@@ -14,6 +14,7 @@ use super::group::SimMembership;
 use super::network::{Ask, Failure};
 use super::producer::SimProducer;
 use super::topic::{Isolation, Topic};
+use super::worker::SimWorker;
 use super::world::{ActorId, ProcessId, World};
 
 /// The words of the error with which the death of a process shows.
@@ -28,6 +29,8 @@ const IDLE: Duration = Duration::from_millis(100);
 pub struct SimClient {
     world: World,
     process: ProcessId,
+    /// Whose loop it belongs to.
+    actor: ActorId,
     /// Its number among all members.
     member: usize,
     transactional_id: String,
@@ -49,6 +52,7 @@ impl SimClient {
         SimClient {
             world: world.clone(),
             process,
+            actor,
             member: world.add_member(process, actor),
             transactional_id,
             clock: SimClock::of(process),
@@ -125,6 +129,7 @@ impl Client for SimClient {
     type Membership = SimMembership;
     type Producer = SimProducer;
     type StateReader = SimStateReader;
+    type Worker = SimWorker;
 
     fn clock(&self) -> &dyn Clock {
         &self.clock
@@ -141,6 +146,10 @@ impl Client for SimClient {
 
     fn next_rebalance(&mut self) -> Option<Rebalance> {
         self.steps.pop_front()
+    }
+
+    fn is_rebalancing(&self) -> bool {
+        !self.steps.is_empty()
     }
 
     fn lost(&self) -> Vec<i32> {
@@ -282,6 +291,15 @@ impl Client for SimClient {
             self.process,
             self.transactional_id.clone(),
             producer,
+        ))
+    }
+
+    fn worker(&self) -> Result<SimWorker, LogError> {
+        Ok(SimWorker::new(
+            &self.world,
+            self.process,
+            self.actor,
+            self.member,
         ))
     }
 

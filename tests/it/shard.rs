@@ -29,8 +29,12 @@ struct World {
     broker: SimBroker,
     clock: SimClock,
     readiness: Readiness,
+    metrics: Arc<Metrics>,
+    stop: Stop,
     rules: Arc<RuleSet>,
     process: Option<Shard<SimLog>>,
+    /// How often commits of later processes must be asked for.
+    slow: u32,
     starts: usize,
     events: usize,
 }
@@ -46,8 +50,11 @@ impl World {
             broker: SimBroker::new(partitions, START),
             clock: SimClock::new(START),
             readiness: Readiness::new(),
+            metrics: Arc::new(Metrics::new()),
+            stop: Stop::new(),
             rules: Arc::new(rules),
             process: None,
+            slow: 0,
             starts: 0,
             events: 0,
         }
@@ -57,7 +64,8 @@ impl World {
     fn start(&mut self) {
         self.process = None;
         self.broker.expel_all();
-        let log = self.broker.join();
+        let mut log = self.broker.join();
+        log.slow = self.slow;
         self.process = Some(self.shard(log));
     }
 
@@ -86,10 +94,10 @@ impl World {
             },
             commit_every: Duration::from_secs(1),
             commit_accounts: 100,
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::clone(&self.metrics),
             readiness: self.readiness.clone(),
             clock: Box::new(self.clock.clone()),
-            stop: Stop::new(),
+            stop: self.stop.clone(),
             pulse: Pulse::new(),
         };
         Shard::new(log, parts)
@@ -138,6 +146,21 @@ impl World {
         for _ in 0..5 {
             self.failed_second_factor(partition, account);
         }
+    }
+
+    /// Ada is locked, her command is on its way, and ben's attack is decided meanwhile.
+    fn amid_a_commit(first: Option<Fault>) -> World {
+        let mut world = World::new(2);
+        world.slow = 4;
+        world.broker.script([first]);
+        world.start();
+        world.attack(0, "ada");
+        world.turns(3);
+        world.attack(1, "ben");
+        world.turns(1);
+        let process = world.process.as_ref().expect("a process");
+        assert!(process.is_committing());
+        world
     }
 
     /// Accounts in the order in which they were locked.
@@ -292,6 +315,64 @@ fn what_a_lost_partition_had_not_committed_is_done_by_its_next_owner_alone() {
     world.start();
     world.turns(20);
     assert_eq!(world.locked(), ["ada"]);
+}
+
+#[test]
+fn the_next_batch_grows_while_one_is_on_its_way_and_leaves_after_it() {
+    for fault in [None, Some(Fault::Unavailable), Some(Fault::Unclear)] {
+        let mut world = World::amid_a_commit(fault);
+        assert_eq!(world.broker.committed(1), None, "ben's waits");
+        world.turns(20);
+        assert_eq!(world.locked(), ["ada", "ben"], "{fault:?}");
+        assert_eq!(world.broker.committed(1), Some(5));
+    }
+}
+
+#[test]
+fn who_must_give_a_partition_up_first_commits_what_is_on_its_way_and_what_grew() {
+    for fault in [None, Some(Fault::Unavailable), Some(Fault::Unclear)] {
+        let mut world = World::amid_a_commit(fault);
+        world.broker.revoke_all(false);
+        world.turns(20);
+        assert_eq!(world.locked(), ["ada", "ben"], "{fault:?}");
+        assert!(world.broker.owned().is_empty(), "{fault:?}");
+    }
+}
+
+#[test]
+fn partitions_lost_amid_a_commit_drop_out_of_it_and_of_what_grew() {
+    let mut world = World::amid_a_commit(Some(Fault::Unavailable));
+    world.broker.revoke_all(true);
+    world.turns(20);
+    assert!(world.locked().is_empty());
+    world.start();
+    world.turns(20);
+    assert_eq!(world.locked(), ["ada", "ben"]);
+}
+
+#[test]
+fn who_is_to_stop_amid_a_commit_ends_with_everything_committed() {
+    let mut world = World::amid_a_commit(None);
+    world.stop.request(Duration::from_secs(60));
+    let process = world.process.as_mut().expect("a process");
+    process.run().expect("an orderly end");
+    assert_eq!(world.locked(), ["ada", "ben"]);
+}
+
+#[test]
+fn two_full_batches_are_all_that_is_in_memory() {
+    let mut world = World::new(1);
+    world.slow = 50;
+    world.start();
+    for n in 0..3_000 {
+        world.failed_second_factor(0, &format!("user-{n}"));
+    }
+    world.turns(20);
+    let log_end = 3_000;
+    let handled = log_end - world.metrics.consumer_lag.with_label_values(&["0"]).get();
+    assert!((100..=1_500).contains(&handled), "{handled} handled");
+    world.turns(1_000);
+    assert_eq!(world.broker.committed(0), Some(log_end));
 }
 
 #[test]

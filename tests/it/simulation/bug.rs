@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use doorward::clock::Clock;
@@ -19,6 +20,7 @@ use doorward::sim::clock::SimClock;
 use doorward::sim::group::SimMembership;
 use doorward::sim::producer::SimProducer;
 use doorward::sim::topic::{Isolation, Topic};
+use doorward::sim::worker::SimWorker;
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,14 @@ pub enum Bug {
     LocalClock,
     /// Decisions go by the machine's time of day, and not by the broker's.
     LocalTime,
+    /// What becomes of a commit that is under way is not waited for: the next batch goes after
+    /// it, whatever it was.
+    CommitBelieved,
+    /// A batch whose commit failed goes after the one that grew meanwhile.
+    LaterFirst,
+    /// The shard hears of a loss while a commit is under way, which is then tried again with
+    /// what was lost.
+    LostInFlight,
     /// Revoked partitions are released at once, and what is left of them is committed.
     RevokedCommitted,
     /// Offsets are counted, as if markers took none.
@@ -62,7 +72,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 18] = [
+    pub const ALL: [Bug; 21] = [
         Bug::CommitBeforeSend,
         Bug::StaleGeneration,
         Bug::RestoreToStable,
@@ -72,6 +82,9 @@ impl Bug {
         Bug::KeepProducer,
         Bug::LocalClock,
         Bug::LocalTime,
+        Bug::CommitBelieved,
+        Bug::LaterFirst,
+        Bug::LostInFlight,
         Bug::RevokedCommitted,
         Bug::MarkerIgnored,
         Bug::WrongPartition,
@@ -111,6 +124,7 @@ impl Client for PlantedClient {
     type Membership = SimMembership;
     type Producer = SimProducer;
     type StateReader = SimStateReader;
+    type Worker = SimWorker;
 
     fn clock(&self) -> &dyn Clock {
         self.inner.clock()
@@ -133,6 +147,11 @@ impl Client for PlantedClient {
         self.steps
             .pop_front()
             .or_else(|| self.inner.next_rebalance())
+    }
+
+    fn is_rebalancing(&self) -> bool {
+        let is_told_anyway = self.has(Bug::LostInFlight) && !self.inner.lost().is_empty();
+        !is_told_anyway && (!self.steps.is_empty() || self.inner.is_rebalancing())
     }
 
     fn lost(&self) -> Vec<i32> {
@@ -235,6 +254,10 @@ impl Client for PlantedClient {
         Ok(producer)
     }
 
+    fn worker(&self) -> Result<SimWorker, LogError> {
+        self.inner.worker()
+    }
+
     fn transactional_id(&self) -> String {
         self.inner.transactional_id()
     }
@@ -251,6 +274,10 @@ pub struct PlantedLog {
     /// As whoever ignores markers counts: the next offset of each partition.
     counted: BTreeMap<i32, i64>,
     clock: SimClock,
+    /// What was begun last.
+    under_way: Option<Arc<Transaction>>,
+    /// What the shard believes to be committed.
+    believed: VecDeque<Arc<Transaction>>,
 }
 
 impl PlantedLog {
@@ -260,6 +287,26 @@ impl PlantedLog {
             bug,
             clock,
             counted: BTreeMap::new(),
+            under_way: None,
+            believed: VecDeque::new(),
+        }
+    }
+
+    fn begin(&mut self, transaction: Arc<Transaction>) -> Result<(), LogError> {
+        self.inner.begin_commit(&transaction)?;
+        self.under_way = Some(transaction);
+        Ok(())
+    }
+
+    /// Sends one after the other, and looks at none.
+    fn send_believed(&mut self) {
+        if self.under_way.is_some() && self.inner.poll_commit(Duration::ZERO).is_some() {
+            self.under_way = None;
+        }
+        if self.under_way.is_none()
+            && let Some(next) = self.believed.pop_front()
+        {
+            let _ = self.begin(next);
         }
     }
 }
@@ -271,6 +318,10 @@ impl Log for PlantedLog {
         each: &mut dyn FnMut(InputRecord<'_>),
     ) -> Result<Wakeup, LogError> {
         match self.bug {
+            Some(Bug::CommitBelieved) => {
+                self.send_believed();
+                self.inner.poll(wait, each)
+            }
             Some(Bug::MarkerIgnored) => {
                 let counted = &mut self.counted;
                 self.inner.poll(wait, &mut |mut record| {
@@ -305,15 +356,15 @@ impl Log for PlantedLog {
         self.inner.release(partitions)
     }
 
-    fn commit(&mut self, transaction: &Transaction) -> Result<(), LogError> {
-        let mut changed = transaction.clone();
+    fn begin_commit(&mut self, transaction: &Arc<Transaction>) -> Result<(), LogError> {
+        let mut changed = Transaction::clone(transaction);
         match self.bug {
             Some(Bug::CommitBeforeSend) => {
                 let offsets = Transaction {
                     records: Vec::new(),
-                    ..transaction.clone()
+                    ..changed.clone()
                 };
-                self.inner.commit(&offsets)?;
+                self.inner.commit(&Arc::new(offsets))?;
                 changed.batch_id.push_str("-records");
             }
             Some(Bug::StateMissing) => {
@@ -326,9 +377,36 @@ impl Log for PlantedLog {
                     record.topic != OutputTopic::State || record.payload.is_some()
                 });
             }
+            Some(Bug::CommitBelieved) => {
+                self.believed.push_back(Arc::new(changed));
+                self.send_believed();
+                return Ok(());
+            }
             _ => {}
         }
-        self.inner.commit(&changed)
+        self.begin(Arc::new(changed))
+    }
+
+    fn poll_commit(&mut self, wait: Duration) -> Option<Result<(), LogError>> {
+        if self.bug == Some(Bug::CommitBelieved) {
+            self.send_believed();
+            return Some(Ok(()));
+        }
+        let ended = self.inner.poll_commit(wait)?;
+        let transaction = self.under_way.take();
+        if self.bug != Some(Bug::LaterFirst) {
+            return Some(ended);
+        }
+        match ended {
+            Err(LogError::Unavailable(_)) => self.believed.extend(transaction),
+            Err(error) => return Some(Err(error)),
+            Ok(()) => {
+                if let Some(earlier) = self.believed.pop_front() {
+                    let _ = self.inner.commit(&earlier);
+                }
+            }
+        }
+        Some(Ok(()))
     }
 
     fn high_watermark(&self, partition: i32) -> Option<i64> {

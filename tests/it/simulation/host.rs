@@ -271,13 +271,11 @@ impl Actor for ShardActor {
             return Some(until);
         }
         let shard = self.shard.as_mut()?;
-        let outcome = if self.stop.is_requested() {
-            shard.run()
-        } else {
-            shard.turn()
-        };
+        // Whoever waits for an attempt that waits further down the stack waits in vain.
+        let ends = self.stop.is_requested() && !shard.is_committing();
+        let outcome = if ends { shard.run() } else { shard.turn() };
         match outcome {
-            Ok(()) if self.stop.is_requested() => {
+            Ok(()) if ends => {
                 world.note(|| format!("a shard of {} ended", self.name));
                 self.shard = None;
                 None

@@ -11,6 +11,7 @@ pub mod clock;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use doorward::event::Timestamp;
@@ -120,6 +121,8 @@ impl SimBroker {
             member,
             positions: BTreeMap::new(),
             unclear: None,
+            ended: None,
+            slow: 0,
         }
     }
 
@@ -217,6 +220,10 @@ pub struct SimLog {
     positions: BTreeMap<i32, i64>,
     /// The batch whose commit went unanswered.
     unclear: Option<String>,
+    /// What became of the commit that was begun, and how often it was asked for in vain.
+    ended: Option<(u32, Result<(), LogError>)>,
+    /// How often each commit must be asked for before it has ended.
+    pub slow: u32,
 }
 
 /// Records that one poll hands out of one partition.
@@ -229,12 +236,16 @@ impl Log for SimLog {
         each: &mut dyn FnMut(InputRecord<'_>),
     ) -> Result<Wakeup, LogError> {
         let mut state = self.broker.0.borrow_mut();
-        if let Some(news) = state
-            .news
-            .get_mut(&self.member)
-            .and_then(VecDeque::pop_front)
+        if let Some(news) = state.news.get_mut(&self.member)
+            && !news.is_empty()
         {
-            return Ok(news);
+            let is_committing = self.ended.is_some();
+            let next = if is_committing {
+                None
+            } else {
+                news.pop_front()
+            };
+            return Ok(next.unwrap_or(Wakeup::Records));
         }
         for (partition, position) in &mut self.positions {
             let messages = &state.input[index(*partition)];
@@ -285,7 +296,34 @@ impl Log for SimLog {
         Ok(())
     }
 
-    fn commit(&mut self, transaction: &Transaction) -> Result<(), LogError> {
+    fn begin_commit(&mut self, transaction: &Arc<Transaction>) -> Result<(), LogError> {
+        assert!(self.ended.is_none(), "one commit at a time");
+        self.ended = Some((self.slow, self.try_commit(transaction)));
+        Ok(())
+    }
+
+    fn poll_commit(&mut self, _wait: Duration) -> Option<Result<(), LogError>> {
+        match &mut self.ended {
+            Some((left, _)) if *left > 0 => {
+                *left -= 1;
+                None
+            }
+            ended => ended.take().map(|(_, ended)| ended),
+        }
+    }
+
+    fn high_watermark(&self, partition: i32) -> Option<i64> {
+        let state = self.broker.0.borrow();
+        i64::try_from(state.input[index(partition)].len()).ok()
+    }
+
+    fn close(&mut self) {
+        self.broker.expel_member(self.member);
+    }
+}
+
+impl SimLog {
+    fn try_commit(&mut self, transaction: &Transaction) -> Result<(), LogError> {
         if self.unclear.take().as_ref() == Some(&transaction.batch_id) {
             // It did land; the offset's metadata says so.
             return Ok(());
@@ -324,15 +362,6 @@ impl Log for SimLog {
                 Err(LogError::Lost(all))
             }
         }
-    }
-
-    fn high_watermark(&self, partition: i32) -> Option<i64> {
-        let state = self.broker.0.borrow();
-        i64::try_from(state.input[index(partition)].len()).ok()
-    }
-
-    fn close(&mut self) {
-        self.broker.expel_member(self.member);
     }
 }
 
