@@ -1,8 +1,11 @@
 //! From an event's publication to its command in the hands of a read_committed reader, while
-//! ordinary traffic takes half of what this machine can do; the same without transactions.
+//! ordinary traffic goes by: half of what this machine can do, and 50,000 events a second.
+//! The same without transactions, and the same with a bare loop in the shard's place, which
+//! reads, decides nothing, and commits a command for each event that would lock: the floor.
 //!
 //! "What it can do" is measured first: the same traffic as fast as it can be published, with
-//! broker, publisher, shard and reader on the same cores.
+//! broker, publisher, shard and reader on the same cores. Where the time goes is printed stage
+//! by stage.
 //!
 //! `DOORWARD_KAFKA_LIB=… cargo bench --bench latency`
 
@@ -21,11 +24,11 @@ mod support;
 mod traffic;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use doorward::config::Topics;
-use doorward::log::KafkaLog;
+use doorward::log::{KafkaLog, Log, OutputRecord, OutputTopic, Transaction};
 use doorward::metrics::Metrics;
 use doorward::shard::control::Stop;
 use figures::{Latencies, figure};
@@ -52,22 +55,12 @@ fn main() {
     }
     let Some(cluster) = rig::broker() else { return };
     let ordinary = traffic::events(200_000, ACCOUNTS);
-    let plain = Site::run(cluster, false, |site| site.measure(&ordinary));
-    let with = Site::run(cluster, true, |site| site.measure(&ordinary));
-    for (at, with, plain) in [
-        ("half load", &with.half, &plain.half),
-        ("50,000 events/s", &with.fixed, &plain.fixed),
-    ] {
-        figure(
-            &format!("event to command, p50 / p99, {at} (aim: p99 20 ms)"),
-            &with.text(),
-            &format!(
-                "{:.1} times the same without transactions ({})",
-                with.at(0.5) / plain.at(0.5),
-                plain.text()
-            ),
-        );
-    }
+    let bare = Site::run(cluster, Runs::Bare, |site| site.measure(&ordinary));
+    let plain = Site::run(cluster, Runs::Plain, |site| site.measure(&ordinary));
+    let with = Site::run(cluster, Runs::Shard, |site| site.measure(&ordinary));
+    let all = [&with, &plain, &bare];
+    report("half load", all.map(|measured| &measured.half));
+    report("50,000 events/s", all.map(|measured| &measured.fixed));
     figure(
         "events a second, published and decided at once",
         &format!("{:.0}", with.full),
@@ -79,18 +72,58 @@ fn main() {
     );
 }
 
+fn report(at: &str, [with, plain, bare]: [&Ways; 3]) {
+    let beside = |with: &Latencies, plain: &Latencies, bare: &Latencies| {
+        format!(
+            "{:.1} times a bare loop ({}), {:.1} times no transactions ({})",
+            with.at(0.5) / bare.at(0.5),
+            bare.text(),
+            with.at(0.5) / plain.at(0.5),
+            plain.text()
+        )
+    };
+    figure(
+        &format!("event published to command read, p50 / p99, {at}"),
+        &with.published.text(),
+        &beside(&with.published, &plain.published, &bare.published),
+    );
+    figure(
+        &format!("event received to command read, {at} (aim: p99 20 ms)"),
+        &with.received.text(),
+        &beside(&with.received, &plain.received, &bare.received),
+    );
+}
+
 struct Measured {
     /// Events a second at full load.
     full: f64,
-    half: Latencies,
-    fixed: Latencies,
+    half: Ways,
+    fixed: Ways,
 }
 
-/// A running shard and what it is fed by.
+/// How long it took until the command was read.
+struct Ways {
+    /// Since the publisher sent the event.
+    published: Latencies,
+    /// Since doorward had it.
+    received: Latencies,
+}
+
+/// What handles the events.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Runs {
+    Shard,
+    /// Without transactions.
+    Plain,
+    /// No shard at all.
+    Bare,
+}
+
+/// Something that reads events, and what it is fed by.
 struct Site<'c> {
     cluster: &'c Cluster,
     topics: Topics,
-    metrics: Arc<Metrics>,
+    handled: Box<dyn Fn() -> u64>,
     producer: ThreadedProducer<Stages>,
     stages: Stages,
     sent: usize,
@@ -99,27 +132,28 @@ struct Site<'c> {
 }
 
 impl Site<'_> {
-    fn run<R>(
-        cluster: &Cluster,
-        transactions: bool,
-        measure: impl FnOnce(&mut Site<'_>) -> R,
-    ) -> R {
+    fn run<R>(cluster: &Cluster, runs: Runs, measure: impl FnOnce(&mut Site<'_>) -> R) -> R {
         let topics = rig::make_topics(cluster, PARTITIONS, 1);
-        let kafka = rig::kafka_settings(cluster, transactions);
+        let kafka = rig::kafka_settings(cluster, runs != Runs::Plain);
         let metrics = Arc::new(Metrics::new());
         let stop = Stop::new();
         let stages = Stages::default();
-        let log = Watched {
-            log: KafkaLog::connect(&kafka, &topics, 0, Arc::clone(&metrics)).expect("a log"),
-            stages: stages.clone(),
-            under_way: None,
+        let counted = Arc::new(AtomicU64::new(0));
+        let watched = |log| Watched::new(log, stages.clone());
+        let running = if runs == Runs::Bare {
+            let log = watched(rig::joined(&kafka, &topics, &metrics));
+            let (counted, asked) = (Arc::clone(&counted), stop.clone());
+            std::thread::spawn(move || bare_loop(log, &counted, &asked))
+        } else {
+            let log = KafkaLog::connect(&kafka, &topics, 0, Arc::clone(&metrics));
+            let log = watched(log.expect("a log"));
+            let (metrics, asked) = (Arc::clone(&metrics), stop.clone());
+            std::thread::spawn(move || {
+                rig::shard(log, PARTITIONS, metrics, asked)
+                    .run()
+                    .expect("no failure");
+            })
         };
-        let (counted, asked) = (Arc::clone(&metrics), stop.clone());
-        let shard = std::thread::spawn(move || {
-            rig::shard(log, PARTITIONS, counted, asked)
-                .run()
-                .expect("no failure");
-        });
         let producer = cluster
             .client()
             .set("partitioner", "murmur2_random")
@@ -127,10 +161,14 @@ impl Site<'_> {
             .set("queue.buffering.max.messages", "20000")
             .create_with_context(stages.clone())
             .expect("a producer");
+        let handled: Box<dyn Fn() -> u64> = match runs {
+            Runs::Bare => Box::new(move || counted.load(Ordering::Relaxed)),
+            _ => Box::new(move || handled(&metrics)),
+        };
         let mut site = Site {
             cluster,
             topics,
-            metrics,
+            handled,
             producer,
             stages,
             sent: 0,
@@ -138,7 +176,7 @@ impl Site<'_> {
         };
         let measured = measure(&mut site);
         stop.request(rig::STALLED);
-        shard.join().expect("no panic");
+        running.join().expect("no panic");
         measured
     }
 
@@ -162,7 +200,7 @@ impl Site<'_> {
     }
 
     /// Locks account after account while `rate` ordinary events a second go by.
-    fn lock_at(&mut self, rate: f64, ordinary: &[Vec<u8>]) -> Latencies {
+    fn lock_at(&mut self, rate: f64, ordinary: &[Vec<u8>]) -> Ways {
         self.stages.clear();
         let reading = AtomicBool::new(false);
         let (cluster, commands) = (self.cluster, self.topics.commands.clone());
@@ -176,7 +214,7 @@ impl Site<'_> {
                 std::thread::sleep(Duration::from_millis(1));
             }
             let began = Instant::now();
-            let (mut ordinary_sent, mut late) = (0.0, Duration::ZERO);
+            let mut ordinary_sent = 0.0;
             while self.locked < locks.end {
                 let elapsed = began.elapsed().as_secs_f64();
                 let done = (self.locked - locks.start) as f64;
@@ -191,41 +229,19 @@ impl Site<'_> {
                     self.send_ordinary(ordinary, due as usize);
                     ordinary_sent += due.floor();
                 }
-                late = late.max(Duration::from_secs_f64(
-                    began.elapsed().as_secs_f64() - elapsed,
-                ));
                 std::thread::sleep(Duration::from_micros(500));
             }
             println!(
-                "{rate:.0} events/s asked, {:.0} published, at most {late:?} in one go; {:.0} handled",
+                "{:.0} of {rate:.0} events/s published",
                 ordinary_sent / began.elapsed().as_secs_f64(),
-                0.0,
             );
             reader.join().expect("no panic");
         });
         self.stages.print();
-        println!(
-            "  received (acknowledged) to read {}",
-            self.stages.until_read(Stage::Acknowledged).text()
-        );
-        println!(
-            "  handed to read {}",
-            self.stages.until_read(Stage::Handed).text()
-        );
-        println!(
-            "{}",
-            self.metrics
-                .text()
-                .lines()
-                .filter(
-                    |l| l.starts_with("doorward_transaction_seconds_") && !l.contains("bucket")
-                        || l.starts_with("doorward_decision_latency_seconds_")
-                            && !l.contains("bucket")
-                )
-                .collect::<Vec<_>>()
-                .join("\n")
-        );
-        self.stages.until_read(Stage::Sent)
+        Ways {
+            published: self.stages.until_read(Stage::Sent),
+            received: self.stages.until_read(Stage::Handed),
+        }
     }
 
     fn send_ordinary(&mut self, ordinary: &[Vec<u8>], count: usize) {
@@ -260,15 +276,46 @@ impl Site<'_> {
     /// Until the shard has counted everything that was sent.
     fn wait_until_handled(&self) {
         let deadline = Instant::now() + rig::STALLED;
-        while handled(&self.metrics) < self.sent as u64 {
-            assert!(
-                Instant::now() < deadline,
-                "{} handled",
-                handled(&self.metrics)
-            );
+        while (self.handled)() < self.sent as u64 {
+            assert!(Instant::now() < deadline, "{} handled", (self.handled)());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Reads, decides nothing, and commits what each event that would lock causes, through the
+/// same log as a shard does.
+fn bare_loop(mut log: Watched, counted: &AtomicU64, stop: &Stop) {
+    let mut batches = 0;
+    while !stop.is_requested() {
+        let mut transaction = Transaction::default();
+        let (records, offsets) = (&mut transaction.records, &mut transaction.offsets);
+        let mut seen = 0;
+        log.poll(Duration::from_millis(100), &mut |record| {
+            seen += 1;
+            let key = record.key.unwrap_or_default();
+            let payload = record.payload.unwrap_or_default();
+            offsets.retain(|(partition, _)| *partition != record.partition);
+            offsets.push((record.partition, record.offset + 1));
+            if key.starts_with(stages::FOLLOWED) && payload.starts_with(br#"{"id":"second"#) {
+                records.push(OutputRecord {
+                    topic: OutputTopic::Commands,
+                    key: key.to_vec(),
+                    payload: Some(vec![b'x'; 500]),
+                    partition: None,
+                    headers: Vec::new(),
+                });
+            }
+        })
+        .expect("records");
+        counted.fetch_add(seen, Ordering::Relaxed);
+        if !transaction.records.is_empty() {
+            batches += 1;
+            transaction.batch_id = format!("bare-{batches}");
+            log.commit(&Arc::new(transaction)).expect("a commit");
+        }
+    }
+    log.close();
 }
 
 /// Events that the shard has counted; it does so every half second.

@@ -101,12 +101,20 @@ impl ProducerContext<NoCustomPartitioner> for Stages {
 
 /// A shard's log, watched.
 pub struct Watched {
-    pub log: KafkaLog,
-    pub stages: Stages,
-    pub under_way: Option<Arc<Transaction>>,
+    log: KafkaLog,
+    stages: Stages,
+    under_way: Option<Arc<Transaction>>,
 }
 
 impl Watched {
+    pub fn new(log: KafkaLog, stages: Stages) -> Watched {
+        Watched {
+            log,
+            stages,
+            under_way: None,
+        }
+    }
+
     fn note_all(&self, transaction: &Transaction, stage: Stage) {
         let commands = transaction.records.iter();
         for record in commands.filter(|record| record.topic == OutputTopic::Commands) {

@@ -382,8 +382,8 @@ impl Client for KafkaClient {
         bounds.map_err(|error| request_failed(&format!("the end of {topic} [{partition}]"), &error))
     }
 
-    fn read_state(&self, partition: i32) -> Result<StateReader, LogError> {
-        StateReader::open(&self.kafka, &self.topics.state, self.shard, partition)
+    fn read_state(&self, partition: i32, from: i64) -> Result<StateReader, LogError> {
+        StateReader::open(&self.kafka, &self.topics.state, self.shard, partition, from)
     }
 
     fn register(&self) -> Result<Producer, LogError> {

@@ -64,9 +64,11 @@ impl<P: Producer> Attempt<P> {
     fn in_transaction(&self, member: &P::Membership, clock: &dyn Clock) -> Result<(), Failure> {
         let producer = &self.producer;
         producer.begin().map_err(|error| judge(&error))?;
-        producer
-            .send_all(&self.transaction.records, self.within)
-            .and_then(|()| self.send_offsets(member, clock))
+        // Offsets first: where markers of the last transaction are still being written, the
+        // coordinator refuses the first request of the next one, and librdkafka repeats this
+        // one after `retry.backoff.ms`, but that for partitions of records after 20 ms.
+        self.send_offsets(member, clock)
+            .and_then(|()| producer.send_all(&self.transaction.records, self.within))
             .map_err(|error| match error.must_abort {
                 true => self.abort(&error),
                 false => judge(&error),

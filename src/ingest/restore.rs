@@ -39,7 +39,7 @@ impl<R: StateReader> Restore<R> {
         let from = client.committed(partition, REQUEST_TIMEOUT)?;
         let (low, high) = client.state_bounds(partition, REQUEST_TIMEOUT)?;
         let reader = if low < high {
-            Some(client.read_state(partition)?)
+            Some(client.read_state(partition, low)?)
         } else {
             None
         };

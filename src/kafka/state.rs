@@ -29,6 +29,7 @@ impl StateReader {
         topic: &str,
         shard: usize,
         partition: i32,
+        from: i64,
     ) -> Result<StateReader, LogError> {
         let refused = |error| LogError::Fatal(format!("the reader of the state topic: {error}"));
         let consumer: BaseConsumer<Quiet> = settings::restore(kafka, shard)
@@ -39,7 +40,9 @@ impl StateReader {
         let of_partition = Queue::forwarded(topic, partition, &queue)
             .ok_or_else(|| LogError::Unavailable(format!("{topic} [{partition}] has no queue")))?;
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Beginning)
+        // "From the beginning" would ask for the offset first, and librdkafka waits 500 ms
+        // with that where it does not know the leader yet.
+        list.add_partition_offset(topic, partition, Offset::Offset(from))
             .and_then(|()| consumer.assign(&list))
             .map_err(refused)?;
         Ok(StateReader {

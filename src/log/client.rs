@@ -96,9 +96,9 @@ pub trait Client {
     /// record, uncommitted ones included.
     fn state_bounds(&self, partition: i32, within: Duration) -> Result<(i64, i64), LogError>;
 
-    /// Opens a reader of committed records of a partition of `doorward.state`, from its
-    /// beginning.
-    fn read_state(&self, partition: i32) -> Result<Self::StateReader, LogError>;
+    /// Opens a reader of committed records of a partition of `doorward.state` from offset
+    /// `from` on, or from its beginning, where that is later by now.
+    fn read_state(&self, partition: i32, from: i64) -> Result<Self::StateReader, LogError>;
 
     /// Makes a producer. With transactions, it registers the transactional id: an older
     /// producer of the same id is fenced, and the transaction that it left open has ended

@@ -73,13 +73,13 @@ impl SimClient {
     }
 
     /// A reader of a partition of the state topic.
-    pub fn state_reader(&self, partition: i32, isolation: Isolation) -> SimStateReader {
+    pub fn state_reader(&self, partition: i32, from: i64, isolation: Isolation) -> SimStateReader {
         SimStateReader {
             world: self.world.clone(),
             process: self.process,
             partition,
             isolation,
-            position: 0,
+            position: from,
         }
     }
 
@@ -271,9 +271,9 @@ impl Client for SimClient {
             .map_err(|failure| failed(failure, "the end of the state"))
     }
 
-    fn read_state(&self, partition: i32) -> Result<SimStateReader, LogError> {
+    fn read_state(&self, partition: i32, from: i64) -> Result<SimStateReader, LogError> {
         self.alive()?;
-        Ok(self.state_reader(partition, Isolation::Committed))
+        Ok(self.state_reader(partition, from, Isolation::Committed))
     }
 
     fn register(&self) -> Result<SimProducer, LogError> {

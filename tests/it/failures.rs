@@ -19,8 +19,13 @@ use crate::support::stage::{self, Scene, Stage};
 use acts::OUT_OF_THE_GROUP;
 
 /// How long the whole cluster is away, beside the time to notice and to start again: in all
-/// longer than the watchdog's patience.
-const AWAY: Duration = Duration::from_secs(45);
+/// longer than the watchdog's patience. `DOORWARD_AWAY_MINUTES` says otherwise.
+fn away_for() -> Duration {
+    match std::env::var("DOORWARD_AWAY_MINUTES") {
+        Ok(minutes) => Duration::from_secs(60 * minutes.parse::<u64>().expect("minutes")),
+        Err(_) => Duration::from_secs(45),
+    }
+}
 
 /// Plays `failure` on the stage, and asks the oracle.
 fn with_stage(what: &str, failure: impl FnOnce(&mut Scene)) {
@@ -40,9 +45,11 @@ fn with_stage(what: &str, failure: impl FnOnce(&mut Scene)) {
     stage.during_traffic(failure);
     let (events, commands) = stage.assert_nothing_lost_nothing_twice(what);
     println!(
-        "{what}: {events} events, {commands} commands, {} attacks so far",
-        stage.attacks()
+        "{what}: {events} events, {commands} commands, {} attacks and {} answers so far",
+        stage.attacks(),
+        stage.answers()
     );
+    assert!(stage.answers() > 0, "an owner has answered");
     *kept = Some(stage);
 }
 
@@ -109,5 +116,5 @@ fn records_that_brokers_refuse_for_a_while_are_written_later() {
 
 #[test]
 fn a_cluster_that_is_away_is_waited_for_in_the_same_memory() {
-    with_stage("away", |scene| acts::away(scene, AWAY));
+    with_stage("away", |scene| acts::away(scene, away_for()));
 }

@@ -11,6 +11,8 @@ pub mod doorward;
 pub mod kafka;
 #[path = "support/oracle.rs"]
 pub mod oracle;
+#[path = "support/owners.rs"]
+pub mod owners;
 #[path = "support/process.rs"]
 pub mod process;
 #[path = "support/proxy.rs"]

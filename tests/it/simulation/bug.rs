@@ -235,11 +235,12 @@ impl Client for PlantedClient {
         Ok((low, high))
     }
 
-    fn read_state(&self, partition: i32) -> Result<SimStateReader, LogError> {
+    fn read_state(&self, partition: i32, from: i64) -> Result<SimStateReader, LogError> {
         if self.has(Bug::RestoreUncommitted) {
-            return Ok(self.inner.state_reader(partition, Isolation::Uncommitted));
+            let isolation = Isolation::Uncommitted;
+            return Ok(self.inner.state_reader(partition, from, isolation));
         }
-        self.inner.read_state(partition)
+        self.inner.read_state(partition, from)
     }
 
     fn register(&self) -> Result<SimProducer, LogError> {

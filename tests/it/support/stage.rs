@@ -20,6 +20,7 @@ use super::doorward::Doorward;
 use super::eventually;
 use super::kafka::{Cluster, Record, start_cluster_with_doors};
 use super::oracle::{Oracle, Seen};
+use super::owners::Owners;
 use super::traffic::Pipeline;
 
 pub const BROKERS: usize = 3;
@@ -64,7 +65,11 @@ impl Stage {
         for instance in &mut instances {
             instance.start();
         }
-        let pipeline = Pipeline::new(&cluster, &first.topic("events"), seed);
+        let (config, _) = written::read(&instances[0].config(), &|name| std::env::var(name).ok());
+        let config = config.expect("a configuration without mistakes");
+        let keys = mac_keys(&config.keys.answer);
+        let owners = Owners::new(&cluster, &first.topic("cases"), PARTITIONS, keys);
+        let pipeline = Pipeline::new(&cluster, &first.topic("events"), seed, owners);
         let mut scene = Scene { instances, cluster };
         scene.wait_until_ready();
         let oracle = oracle_of(&scene.instances[0].config());
@@ -117,6 +122,11 @@ impl Stage {
 
     pub fn attacks(&self) -> usize {
         self.pipeline.attacks()
+    }
+
+    /// Answers that owners gave so far.
+    pub fn answers(&self) -> usize {
+        self.pipeline.answers()
     }
 
     /// Ends the instances and hands the cluster back.

@@ -1,4 +1,4 @@
-//! Steady traffic with planted attacks, and a ledger of what the brokers acknowledged.
+//! Steady traffic with planted attacks and their victims' answers, and a ledger of what the brokers acknowledged.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,7 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::kafka::{Cluster, Record};
+use super::owners::Owners;
 use super::{PATIENCE, eventually};
 
 /// Events a second while it plays.
@@ -36,6 +37,7 @@ pub struct Pipeline {
     /// Event time that was played to so far.
     played: Timestamp,
     attacks: usize,
+    owners: Owners,
     waiting: Option<doorward::generate::TrafficEvent>,
 }
 
@@ -70,7 +72,7 @@ impl ProducerContext for Ledger {
 
 impl Pipeline {
     /// A pipeline that writes to `topic`; the same seed has the same people and habits.
-    pub fn new(cluster: &Cluster, topic: &str, seed: u64) -> Pipeline {
+    pub fn new(cluster: &Cluster, topic: &str, seed: u64, owners: Owners) -> Pipeline {
         let facts = facts::load(&doorward::config::GeoIp::default(), None)
             .expect("the built-in facts")
             .facts;
@@ -98,6 +100,7 @@ impl Pipeline {
             producer,
             played: start,
             attacks: 0,
+            owners,
             waiting: None,
         }
     }
@@ -118,6 +121,9 @@ impl Pipeline {
                 }
             }
             self.send_due();
+            for answer in self.owners.answers() {
+                self.send(&answer.account, &answer.id, &answer.payload);
+            }
             std::thread::sleep(TICK);
         }
     }
@@ -157,6 +163,11 @@ impl Pipeline {
     /// Attacks begun so far.
     pub fn attacks(&self) -> usize {
         self.attacks
+    }
+
+    /// Answers that owners gave so far.
+    pub fn answers(&self) -> usize {
+        self.owners.answered()
     }
 
     /// Waits until everything is acknowledged; how many events that were.
