@@ -35,7 +35,7 @@ test: ## Every test that needs only Rust, a C compiler, make and perl
 NEED_NONE := simulation:: model:: bounded:: recoveries::
 
 .PHONY: test-services
-test-services: services ## The integration tests with real Kafka, SMTP and promtool, none skipped for want of them
+test-services: services ## The integration tests with real Kafka, SMTP, promtool and Chromium, none skipped for want of them
 	. '$(SERVICES)' && DOORWARD_REQUIRE_SERVICES=1 $(CARGO) test --locked --test it -- $(NEED_NONE:%=--skip %)
 
 SOAK_MINUTES ?= 30

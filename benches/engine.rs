@@ -12,7 +12,6 @@
 mod figures;
 mod traffic;
 
-use std::borrow::Cow;
 use std::hint::black_box;
 use std::path::Path;
 
@@ -21,36 +20,6 @@ use doorward::engine::output::Outputs;
 use doorward::engine::{Engine, Partition, Settings};
 use doorward::event::decode::{Decoder, Dropped};
 use doorward::event::{Source, Timestamp};
-use serde::Deserialize;
-
-/// The fields of an event as a plain program would declare them: the parse that everything
-/// is compared with.
-#[derive(Deserialize)]
-#[allow(dead_code, reason = "they are parsed, which is what is measured")]
-struct Plain<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    time: Cow<'a, str>,
-    #[serde(borrow)]
-    account: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    outcome: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    ip: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    method: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    reason: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    email: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    user_agent: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    session: Option<Cow<'a, str>>,
-}
 
 const EVENTS: usize = 20_000;
 const ACCOUNTS: usize = 5_000;
@@ -89,7 +58,7 @@ fn main() {
     group.bench_function("parse", |b| {
         b.iter(|| {
             for line in &lines {
-                black_box(sonic_rs::from_slice::<Plain<'_>>(line).unwrap());
+                black_box(sonic_rs::from_slice::<traffic::Plain<'_>>(line).unwrap());
             }
         });
     });

@@ -1,6 +1,14 @@
 //! Ordinary login traffic for benchmarks, the same on every run: mostly sign-ins that
 //! succeed, some that fail once or twice, second factors, a few resets.
 
+#![allow(
+    dead_code,
+    reason = "helpers are used by some benchmarks and not by others"
+)]
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
 use serde_json::json;
 
 /// Event time of the first event: 2026-11-22T06:00:00Z.
@@ -55,4 +63,33 @@ fn event(n: usize, account: usize, random: u64) -> Vec<u8> {
         event["reason"] = json!(reason);
     }
     serde_json::to_vec(&event).unwrap_or_default()
+}
+
+/// The fields of an event as a plain program would declare them: the parse that everything
+/// is compared with.
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "they are parsed, which is what is measured")]
+pub struct Plain<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    time: Cow<'a, str>,
+    #[serde(borrow)]
+    account: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    outcome: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    ip: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    reason: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    email: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    user_agent: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    session: Option<Cow<'a, str>>,
 }

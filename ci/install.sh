@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Installs what the tests with real services, or `make deny`, need, and nothing that is there.
 #
-#   ci/install.sh services   Kafka's jars, the SMTP server, promtool, and what the examples in
-#                            Python and Go need; prints `export` lines that name them, for the
-#                            shell that runs the tests
+#   ci/install.sh services   Kafka's jars, the SMTP server, promtool, Chromium, and what the
+#                            examples in Python and Go need; prints `export` lines that name
+#                            them, for the shell that runs the tests
 #   ci/install.sh deny       cargo-deny
 #
 # Everything goes into $DOORWARD_TOOLS (default: the user's cache folder). Only Java, Maven,
-# node, npm, Python and Go, where they are missing, are installed as Debian packages, which
-# needs root.
+# node, npm, Python, Go and Chromium, where they are missing, are installed as Debian packages,
+# which needs root.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -104,6 +104,7 @@ install_services() {
     need node nodejs
     need python3 python3
     need go golang-go
+    has chromium-browser || need chromium chromium chromium-driver
     local kafka smtp promtool python go
     kafka="$(folder_for kafka kafka/pom.xml)"
     [ -d "$kafka" ] || fill "$kafka" fill_kafka
@@ -120,7 +121,8 @@ install_services() {
     go="$(folder_for go ../examples/go/go.sum)"
     [ -d "$go" ] || fill "$go" fill_go
     printf "export %s='%s'\n" DOORWARD_KAFKA_LIB "$kafka" DOORWARD_SMTP_NODE "$smtp" \
-        DOORWARD_PROMTOOL "$promtool" DOORWARD_PYTHON_LIB "$python" DOORWARD_GO_CACHE "$go" >&3
+        DOORWARD_PROMTOOL "$promtool" DOORWARD_PYTHON_LIB "$python" DOORWARD_GO_CACHE "$go" \
+        DOORWARD_CHROMIUM "$(command -v chromium || command -v chromium-browser)" >&3
 }
 
 install_deny() {

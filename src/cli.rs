@@ -4,6 +4,7 @@ pub mod check;
 pub mod demo;
 pub mod generate;
 mod operator;
+pub mod record;
 pub mod recovery;
 pub mod replay;
 pub mod resend;
@@ -48,6 +49,8 @@ pub enum Command {
     Replay(replay::Args),
     /// Write labelled synthetic login traffic
     Generate(generate::Args),
+    /// Write a stretch of the events in Kafka to a file, for `replay`
+    Record(record::Args),
     /// Decide a recovery that was stopped twice in a row
     Recovery(recovery::Args),
     /// Send the mail about a case once more, if need be to another address
@@ -75,6 +78,7 @@ impl Command {
             Command::Check(args) => check::run(args),
             Command::Replay(args) => replay::run(args),
             Command::Generate(args) => generate::run(args),
+            Command::Record(args) => record::run(args),
             Command::Recovery(args) => recovery::run(args),
             Command::Resend(args) => resend::run(args),
             Command::Run(args) => run::run(args),

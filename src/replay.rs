@@ -3,25 +3,33 @@
 //! The same decoder, rules and engine as in `run`, with the record's own broker time as the
 //! clock, or, where a file has none, the running maximum of event time. MACs are not
 //! checked, since a recording may be replayed where the keys are not.
+//!
+//! [`Replay`] takes one line after the other on the thread of its caller; [`parallel`] takes
+//! whole files on all cores and says the same. Both place events by [`stream`]. [`report`] sums
+//! up what came of it, [`page`] shows it to people.
 
 pub mod input;
+mod murmur;
+pub mod page;
+pub mod parallel;
+pub mod report;
+pub mod stream;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::engine::output::{CommandKind, Decision, Effect, Outputs};
+use crate::engine::output::Outputs;
 use crate::engine::{Engine, Partition, Settings};
 use crate::enrich::Facts;
-use crate::event::decode::{Decoder, Dropped, Rejected};
-use crate::event::{Source, Timestamp, wire};
+use crate::event::decode::{Decoder, Dropped};
+use crate::event::{DAY_MS, Event, MINUTE_MS, Source, Timestamp};
 use crate::rules::RuleSet;
 
 use input::Line;
+use parallel::Counts64;
+use stream::{Home, Lane, Placed, Placing};
 
-/// Bad lines that are remembered with their text's place and reason.
-const SHOWN_BAD_LINES: usize = 5;
-
-/// Where a line stood.
+/// Where a line stood that is no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadLine {
     pub file: String,
@@ -30,155 +38,131 @@ pub struct BadLine {
     pub reason: String,
 }
 
-/// What came of a replay so far.
-#[derive(Debug, Default)]
-pub struct Summary {
-    pub events: u64,
+/// What was counted of all lines, whatever the rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
     /// Lines that are no events.
     pub bad: u64,
-    /// The first few of them.
-    pub bad_lines: Vec<BadLine>,
-    /// Decisions by rule and effect.
-    pub effects: BTreeMap<(String, Effect), u64>,
-    /// Accounts that each rule locked.
-    pub locked: BTreeMap<String, BTreeSet<String>>,
-    pub mails: u64,
-    /// Broker times of the first and the last event.
-    pub first: Option<Timestamp>,
-    pub last: Option<Timestamp>,
+    /// Optional fields that were there but invalid, by name.
+    pub dropped: BTreeMap<&'static str, u64>,
 }
 
-/// One run over recorded events.
-pub struct Replay {
+/// A rule set with everything that it remembers of the stream.
+pub struct Side {
     engine: Engine,
     decoder: Decoder,
-    partitions: BTreeMap<i32, Partition>,
-    clock: Timestamp,
-    next_offset: i64,
-    out: Outputs,
-    dropped: Dropped,
-    pub summary: Summary,
+    lanes: BTreeMap<i32, Lane>,
+    pub counts: Counts64,
 }
 
-impl Replay {
-    pub fn new(rules: Arc<RuleSet>, facts: Arc<Facts>, partitions: u32) -> Replay {
-        let settings = Settings {
-            max_lateness_ms: 5 * crate::event::MINUTE_MS,
-            act_within_ms: crate::event::DAY_MS,
-            link_valid_ms: crate::event::DAY_MS,
-            partitions,
-            max_forgettable_bytes: usize::MAX,
-            // A replay keeps no state, so any key will do; a fixed one repeats it exactly.
-            state_key: *b"doorward replay!",
-            answer_keys: None,
-        };
-        Replay {
+impl Side {
+    /// `partitions` of the input topic are what lock budgets reckon with.
+    pub fn new(rules: Arc<RuleSet>, facts: Arc<Facts>, partitions: u32) -> Side {
+        Side {
             decoder: rules.decoder(),
-            engine: Engine::new(rules, facts, settings),
-            partitions: BTreeMap::new(),
-            clock: Timestamp(0),
-            next_offset: 0,
-            out: Outputs::default(),
-            dropped: Dropped::new(),
-            summary: Summary::default(),
+            engine: Engine::new(rules, facts, settings(partitions)),
+            lanes: BTreeMap::new(),
+            counts: Counts64::default(),
         }
     }
 
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
+}
 
-    /// Handles one line of a file and hands each decision to `each`.
-    pub fn line(&mut self, file: &str, number: u64, text: &[u8], mut each: impl FnMut(&Decision)) {
-        if text.iter().all(u8::is_ascii_whitespace) {
-            return;
-        }
-        let line = Line::parse(text);
-        if let Err(rejected) = self.handle(&line, &mut each) {
-            self.summary.bad += 1;
-            if self.summary.bad_lines.len() < SHOWN_BAD_LINES {
-                self.summary.bad_lines.push(BadLine {
-                    file: file.to_owned(),
-                    line: number,
-                    reason: rejected.reason,
-                });
-            }
+/// What the engine is told in a replay: the defaults of `run`.
+fn settings(partitions: u32) -> Settings {
+    Settings {
+        max_lateness_ms: 5 * MINUTE_MS,
+        act_within_ms: DAY_MS,
+        link_valid_ms: DAY_MS,
+        partitions: partitions.max(1),
+        max_forgettable_bytes: Settings::MAX_FORGETTABLE_BYTES,
+        // A replay keeps no state, so any key will do; a fixed one repeats it exactly.
+        state_key: *b"doorward replay!",
+        answer_keys: None,
+    }
+}
+
+/// A replay on one thread, line by line: for those who want to look closely.
+pub struct Replay {
+    side: Side,
+    placing: Placing,
+    partitions: u32,
+    out: Outputs,
+    dropped: Dropped,
+}
+
+impl Replay {
+    pub fn new(rules: Arc<RuleSet>, facts: Arc<Facts>, partitions: u32) -> Replay {
+        Replay {
+            side: Side::new(rules, facts, partitions),
+            placing: Placing::new(partitions),
+            partitions: partitions.max(1),
+            out: Outputs::default(),
+            dropped: Dropped::new(),
         }
     }
 
-    fn handle(
-        &mut self,
-        line: &Line<'_>,
-        each: &mut impl FnMut(&Decision),
-    ) -> Result<(), Rejected> {
-        let event = self.decoder.decode(line.event, &mut self.dropped)?;
-        let now = match line.broker_time {
-            Some(time) => time,
-            None => event.time.max(self.clock),
-        };
-        let partition = line.partition.unwrap_or(0);
-        let source = Source {
-            partition,
-            offset: line.offset.unwrap_or(self.next_offset),
-        };
-        self.next_offset = source.offset + 1;
-        self.summary.events += 1;
-        self.summary.first.get_or_insert(now);
-        self.summary.last = Some(now);
-        self.clock = self.clock.max(now);
+    pub fn engine(&self) -> &Engine {
+        self.side.engine()
+    }
 
-        let state = self.partitions.entry(partition).or_default();
-        // A lock's end that fell due since the last event, as the shard would have
-        // published it. Recordings hold their own; a repeat does nothing.
-        while self
-            .engine
-            .next_deadline(state)
-            .is_some_and(|due| due <= now)
-        {
-            let timers = self.engine.due_timers(state, now);
-            if timers.is_empty() {
-                break;
+    /// What was seen of the stream so far.
+    pub fn placing(&self) -> &Placing {
+        &self.placing
+    }
+
+    /// Handles one line of a file, given its number; what it caused, timers that fell due
+    /// before it included. A line of blanks causes nothing.
+    ///
+    /// # Errors
+    /// Why the line is no event.
+    pub fn line(&mut self, number: u64, text: &[u8]) -> Result<&Outputs, String> {
+        self.line_with(number, text, |engine, accounts, event, source, now, out| {
+            engine.handle(accounts, event, source, now, out);
+        })
+    }
+
+    /// The same, with `handle` in the place of [`Engine::handle`], which it is to call. It is
+    /// called once; for an answer that names no account, once for each partition.
+    ///
+    /// # Errors
+    /// Why the line is no event.
+    pub fn line_with(
+        &mut self,
+        number: u64,
+        text: &[u8],
+        mut handle: impl FnMut(&Engine, &mut Partition, &Event<'_>, Source, Timestamp, &mut Outputs),
+    ) -> Result<&Outputs, String> {
+        self.out.clear();
+        if text.trim_ascii().is_empty() {
+            return Ok(&self.out);
+        }
+        let line = Line::parse(text)?;
+        let decoded = self.side.decoder.decode(line.event, &mut self.dropped);
+        let event = decoded.map_err(|rejected| rejected.reason)?;
+        let home = Home::of(&event, self.partitions);
+        let placed = self
+            .placing
+            .place(line.recorded, event.time, home, (0, number));
+        let side = &mut self.side;
+        let mut judge = |partition: i32, lane: &mut Lane, placed: Placed| {
+            let at = (partition, placed);
+            let (engine, decoder) = (&side.engine, &side.decoder);
+            lane.handle(engine, decoder, at, &event, &mut self.out, &mut handle);
+        };
+        match placed.home {
+            Home::Partition(partition) => {
+                judge(partition, side.lanes.entry(partition).or_default(), placed);
             }
-            for due in timers {
-                let bytes = wire::timer_due(
-                    &due.id,
-                    &due.account,
-                    &due.case,
-                    due.kind,
-                    due.deadline,
-                    now,
-                );
-                if let Ok(timer) = self.decoder.decode(&bytes, &mut self.dropped) {
-                    self.engine
-                        .handle(state, &timer, source, now, &mut self.out);
+            Home::Everywhere => {
+                for (partition, lane) in &mut side.lanes {
+                    judge(*partition, lane, placed);
                 }
             }
         }
-        self.engine
-            .handle(state, &event, source, now, &mut self.out);
-        self.count(each);
-        Ok(())
-    }
-
-    fn count(&mut self, each: &mut impl FnMut(&Decision)) {
-        for decision in &self.out.decisions {
-            each(decision);
-            *self
-                .summary
-                .effects
-                .entry((decision.rule.to_string(), decision.effect))
-                .or_default() += 1;
-        }
-        for command in &self.out.commands {
-            if let (CommandKind::LockAccount, Some(rule)) = (command.kind, &command.rule) {
-                self.summary
-                    .locked
-                    .entry(rule.to_string())
-                    .or_default()
-                    .insert(command.account.to_string());
-            }
-        }
-        self.summary.mails += self.out.mails.len() as u64;
-        self.out.clear();
+        Ok(&self.out)
     }
 }

@@ -75,6 +75,17 @@ fn reader(kafka: &Kafka, role: &str) -> ClientConfig {
     config
 }
 
+/// The reader of a stretch of `auth.events` for `doorward record`: nobody joins its group,
+/// and nothing is committed.
+pub fn recording(kafka: &Kafka) -> ClientConfig {
+    let mut config = reader(kafka, "record");
+    config
+        // Says when there is no more, where the last records are markers that are not shown.
+        .set("enable.partition.eof", "true")
+        .set("queued.max.messages.kbytes", "16384");
+    config
+}
+
 /// Asks about topics and watermarks, uncommitted records included.
 pub fn inquiry(kafka: &Kafka) -> ClientConfig {
     let mut config = common(kafka, "inquiry");

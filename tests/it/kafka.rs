@@ -1,6 +1,7 @@
 //! The service on a real broker: nothing lost and nothing twice, whatever happens to it.
 
 mod operators;
+mod record;
 mod recovery;
 
 use std::collections::BTreeMap;

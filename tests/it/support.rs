@@ -39,7 +39,8 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the environment names for tests, as a message calls it.
-const SERVICES: [(&str, &str); 5] = [
+const SERVICES: [(&str, &str); 6] = [
+    ("DOORWARD_CHROMIUM", "the Chromium browser"),
     ("DOORWARD_KAFKA_LIB", "the jars of a Kafka broker"),
     ("DOORWARD_SMTP_NODE", "node and its smtp-server package"),
     ("DOORWARD_PROMTOOL", "promtool"),
