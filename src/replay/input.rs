@@ -262,6 +262,23 @@ pub fn read_all(
     Ok(())
 }
 
+/// Hands every line of one file to `each`, with its number from 1; lines that hold nothing,
+/// or are too long, are passed over.
+///
+/// # Errors
+/// Where the file cannot be opened or not read to its end.
+pub fn for_each_line(path: &Path, mut each: impl FnMut(u64, &[u8])) -> Result<(), InputError> {
+    open(path, &Arc::default())?.read_blocks(0, &mut |piece| {
+        if let Piece::Lines(block) = piece {
+            for (at, line) in lines(&block.bytes) {
+                each(block.first_line + at, line);
+            }
+        }
+        true
+    })?;
+    Ok(())
+}
+
 impl Input {
     /// `false` where `each` wants no more.
     fn read_blocks(
