@@ -81,6 +81,7 @@ pub struct SideReport {
     pub hash: String,
     /// Where it was read.
     pub name: String,
+    /// Rules, and exceptions, that a missing list switches off.
     pub missing_lists: Vec<(String, String)>,
     pub locks: u64,
     pub locked_accounts: u64,
@@ -128,11 +129,7 @@ impl Report {
                 .collect(),
             hash: rules.hash().to_owned(),
             name: name.clone(),
-            missing_lists: rules
-                .missing_lists()
-                .iter()
-                .map(|(rule, list)| (rule.to_string(), list.to_string()))
-                .collect(),
+            missing_lists: off(rules),
             ..SideReport::default()
         };
         Report {
@@ -249,6 +246,19 @@ impl Report {
                 settle(&mut self.sides, episode);
             });
     }
+}
+
+/// What a missing list switches off, and the list.
+fn off(rules: &RuleSet) -> Vec<(String, String)> {
+    let named = |what, all: &[(Arc<str>, String)]| -> Vec<(String, String)> {
+        let named = all.iter();
+        named
+            .map(|(id, list)| (format!("{what} {id}"), list.clone()))
+            .collect()
+    };
+    let mut off = named("rule", rules.missing_lists());
+    off.extend(named("exception", rules.missing_for_exceptions()));
+    off
 }
 
 fn settle(sides: &mut [SideReport], episode: &answers::Episode) {

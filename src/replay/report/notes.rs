@@ -42,9 +42,9 @@ pub fn notes(report: &Report, seen: &Seen<'_>) -> Vec<String> {
         notes.push("There is no country database: rules on countries did not apply.".to_owned());
     }
     for side in &report.sides {
-        for (rule, list) in &side.missing_lists {
+        for (what, list) in &side.missing_lists {
             notes.push(format!(
-                "The rule {rule} of {} is off: the list {list} could not be loaded.",
+                "The {what} of {} is off: the list {list} could not be loaded.",
                 side.name
             ));
         }
