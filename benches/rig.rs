@@ -18,6 +18,7 @@ use doorward::log::{
 };
 use doorward::metrics::Metrics;
 use doorward::shard::control::{Pulse, Stop};
+use doorward::shard::latest::{Knowledge, Latest};
 use doorward::shard::{Parts, Shard};
 
 use super::figures::engine;
@@ -81,8 +82,12 @@ pub fn shard<L: Log>(log: L, partitions: i32, metrics: Arc<Metrics>, stop: Stop)
     let parts = Parts {
         shard: 0,
         batch_prefix: "bench".into(),
-        engine,
-        provenance,
+        settings: engine.settings().clone(),
+        latest: Latest::new(Knowledge {
+            rules: Arc::clone(engine.rules()),
+            facts: Arc::clone(engine.facts()),
+            provenance,
+        }),
         commit_every: Duration::from_secs(1),
         commit_accounts: 10_000,
         metrics,

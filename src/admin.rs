@@ -1,7 +1,7 @@
 //! The admin listener: what operations ask over HTTP.
 //!
 //! `GET /metrics`, `/healthz` (the process answers), `/readyz` (it can do its work, or why
-//! it cannot, a reason a line) and `/version`. It listens on loopback by default and shows
+//! it cannot, a reason a line; what else is worth knowing follows as `note:`) and `/version`. It listens on loopback by default and shows
 //! nothing about any account.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,13 @@ use crate::metrics::{CONTENT_TYPE, Metrics};
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     // Written a few times an hour and read by probes, never on the path of an event.
-    reasons: Arc<Mutex<BTreeMap<String, String>>>,
+    said: Arc<Mutex<Said>>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    reasons: BTreeMap<String, String>,
+    notes: BTreeMap<String, String>,
 }
 
 impl Readiness {
@@ -33,30 +39,50 @@ impl Readiness {
     /// Sets or replaces the reason of `component`, for example `shard 3` or `list
     /// malicious_ips`. It is shown to whoever may ask: no addresses, no account, no secret.
     pub fn set(&self, component: impl Into<String>, reason: impl Into<String>) {
-        self.lock().insert(component.into(), reason.into());
+        self.lock().reasons.insert(component.into(), reason.into());
     }
 
     pub fn clear(&self, component: &str) {
-        self.lock().remove(component);
+        self.lock().reasons.remove(component);
+    }
+
+    /// Sets or replaces what is worth knowing of `component` though it does its work: rules
+    /// that were refused while others are at work, a list that is old. It is shown with
+    /// either status, and keeps nobody from being ready: a bad file on all instances at once
+    /// must not take all of them out of a balancer.
+    pub fn note(&self, component: impl Into<String>, text: impl Into<String>) {
+        self.lock().notes.insert(component.into(), text.into());
+    }
+
+    pub fn clear_note(&self, component: &str) {
+        self.lock().notes.remove(component);
+    }
+
+    /// `component: text`, in order of component.
+    pub fn notes(&self) -> Vec<String> {
+        lines(&self.lock().notes)
     }
 
     pub fn is_ready(&self) -> bool {
-        self.lock().is_empty()
+        self.lock().reasons.is_empty()
     }
 
     /// `component: reason`, in order of component; empty when ready.
     pub fn reasons(&self) -> Vec<String> {
-        self.lock()
-            .iter()
-            .map(|(component, reason)| format!("{component}: {reason}"))
-            .collect()
+        lines(&self.lock().reasons)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Said> {
         // A map insert cannot leave the map half written, so a panic elsewhere while it
         // was held does not matter.
-        self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn lines(said: &BTreeMap<String, String>) -> Vec<String> {
+    said.iter()
+        .map(|(component, text)| format!("{component}: {text}"))
+        .collect()
 }
 
 /// Serves until `shutdown` resolves; requests under way are answered first.
@@ -91,12 +117,18 @@ async fn show_metrics(State(metrics): State<Arc<Metrics>>) -> Response {
 
 async fn show_readiness(State(readiness): State<Readiness>) -> Response {
     let reasons = readiness.reasons();
-    if reasons.is_empty() {
-        return "ready\n".into_response();
+    let status = match reasons.is_empty() {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut body = match reasons.is_empty() {
+        true => "ready\n".to_owned(),
+        false => reasons.join("\n") + "\n",
+    };
+    for note in readiness.notes() {
+        body += &format!("note: {note}\n");
     }
-    let mut body = reasons.join("\n");
-    body.push('\n');
-    (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+    (status, body).into_response()
 }
 
 async fn show_version() -> Json<serde_json::Value> {

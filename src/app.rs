@@ -24,8 +24,10 @@ use crate::mail::RetrySchedule;
 use crate::mail::transport::Transport;
 use crate::metrics::Metrics;
 use crate::publish::wall_clock;
+use crate::reload;
 use crate::rules::RuleSet;
 use crate::shard::control::Stop;
+use crate::shard::latest::{Knowledge, Latest};
 use crate::topics;
 
 use edges::Edges;
@@ -48,6 +50,8 @@ pub struct Parts {
     pub facts: facts::Loaded,
     pub mails: Mails,
     pub schedule: RetrySchedule,
+    /// Whether files that change are taken over, and SIGHUP asks for it.
+    pub reloads: bool,
 }
 
 /// Where mails go.
@@ -76,6 +80,7 @@ pub struct Service {
     asked_to_end: bool,
     stop: Stop,
     edges: Edges,
+    reload: Option<reload::Running>,
     wakes: Receiver<Wake>,
     web: SocketAddr,
     admin: SocketAddr,
@@ -104,6 +109,7 @@ impl Service {
         readiness.set(KAFKA, "its topics have not been looked at");
 
         let (waker, wakes) = mpsc::channel();
+        let asks = parts.reloads.then(reload::asks);
         let edges = Edges::start(edges::Parts {
             config: &config,
             mails: parts.mails,
@@ -113,6 +119,7 @@ impl Service {
             metrics: Arc::clone(&metrics),
             readiness: readiness.clone(),
             waker: waker.clone(),
+            reload: asks.as_ref().map(|(asks, _)| asks.clone()),
         })?;
         tracing::info!(%web, %admin, "listening");
         let mut service = Service {
@@ -120,32 +127,40 @@ impl Service {
             asked_to_end: false,
             stop: Stop::new(),
             edges,
+            reload: None,
             wakes,
             web,
             admin,
             metrics,
             readiness,
         };
+        let at_work = reload::AtWork::new(&parts.facts, parts.rules.hash());
         let provenance = parts
             .facts
             .provenance(&config.topics.events, parts.rules.hash());
-        let (rules, facts) = (parts.rules, Arc::new(parts.facts.facts));
+        let latest = Latest::new(Knowledge {
+            rules: parts.rules,
+            facts: Arc::new(parts.facts.facts),
+            provenance,
+        });
         let started = service.wait_for_topics(&config).and_then(|partitions| {
             let Some(partitions) = partitions else {
                 return Ok(());
             };
             let context = shards::Context {
                 config: Arc::clone(&config),
-                rules,
-                facts,
-                provenance,
+                latest: latest.clone(),
                 partitions,
                 metrics: Arc::clone(&service.metrics),
                 readiness: service.readiness.clone(),
                 stop: service.stop.clone(),
                 batch_prefix: shards::batch_prefix(&config.kafka.instance)?,
             };
-            service.start_shards(&context, &waker)
+            service.start_shards(&context, &waker)?;
+            if let Some(asks) = asks {
+                service.start_reload(&config, latest, at_work, asks)?;
+            }
+            Ok(())
         });
         if let Err(error) = started {
             if let Err(second) = service.shutdown(FAILED_START) {
@@ -173,11 +188,29 @@ impl Service {
         tracing::info!(
             shards = self.shards.len(),
             partitions = context.partitions,
-            rule_set = context.rules.hash(),
+            rule_set = context.latest.get().rules.hash(),
             web = %self.web,
             admin = %self.admin,
             "started",
         );
+        Ok(())
+    }
+
+    fn start_reload(
+        &mut self,
+        config: &Config,
+        latest: Latest,
+        at_work: reload::AtWork,
+        asks: (mpsc::Sender<reload::Ask>, Receiver<reload::Ask>),
+    ) -> anyhow::Result<()> {
+        let parts = reload::Parts {
+            sources: reload::Sources::of(config),
+            latest,
+            at_work,
+            metrics: Arc::clone(&self.metrics),
+            readiness: self.readiness.clone(),
+        };
+        self.reload = Some(reload::Running::start(parts, asks)?);
         Ok(())
     }
 
@@ -277,6 +310,9 @@ impl Service {
         let mut outcome = Ok(());
         for shard in self.shards {
             outcome = outcome.and(shard.end(deadline));
+        }
+        if let Some(reload) = self.reload {
+            reload.end(deadline);
         }
         self.edges.end(deadline);
         while let Ok(wake) = self.wakes.try_recv() {

@@ -9,7 +9,7 @@ pub mod written;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -116,6 +116,16 @@ pub struct GeoIp {
     pub database: Option<PathBuf>,
     /// The database before the last update (docs/rules.md 8: new means new in both).
     pub previous: Option<PathBuf>,
+}
+
+impl GeoIp {
+    /// The files that it names.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        [&self.database, &self.previous]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+    }
 }
 
 #[derive(Clone, Debug)]

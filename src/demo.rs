@@ -173,6 +173,7 @@ impl Demo {
             facts,
             mails: app::Mails::Into(Transport::Mailbox(mailbox.clone())),
             schedule: RetrySchedule::default(),
+            reloads: false,
         })?;
         wait_until_ready(&service)?;
 

@@ -64,6 +64,17 @@ pub struct Diagnostic {
     pub help: Option<String>,
 }
 
+impl Diagnostic {
+    /// `file:line:column`, or the file alone where no place in it can be named.
+    pub fn place(&self) -> String {
+        if self.file.text.is_empty() {
+            return self.file.name.clone();
+        }
+        let (line, column) = self.file.line_column(self.span.start);
+        format!("{}:{line}:{column}", self.file.name)
+    }
+}
+
 /// Mistakes collected so far, in the order found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics {

@@ -7,6 +7,7 @@ pub mod geoip;
 pub mod iplist;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::event::Country;
 
@@ -14,9 +15,9 @@ use crate::event::Country;
 #[derive(Debug, Default)]
 pub struct Facts {
     /// `None`: rules that need a country do not apply, and that is counted.
-    pub geo: Option<geoip::GeoDb>,
+    pub geo: Option<Arc<geoip::GeoDb>>,
     /// The database before the last update, where there is one (docs/rules.md 8).
-    pub previous_geo: Option<geoip::GeoDb>,
+    pub previous_geo: Option<Arc<geoip::GeoDb>>,
     pub lists: iplist::Lists,
 }
 
@@ -48,7 +49,7 @@ impl CountryLookup {
 impl Facts {
     /// The country of `ip` in the current database.
     pub fn country(&self, ip: IpAddr) -> CountryLookup {
-        look_up(self.geo.as_ref(), ip)
+        look_up(self.geo.as_deref(), ip)
     }
 
     /// The country of `ip` before the last update; the current one's answer where there is

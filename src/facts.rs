@@ -9,6 +9,7 @@ mod lists;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::admin::Readiness;
 use crate::builtin;
@@ -16,10 +17,14 @@ use crate::config::GeoIp;
 use crate::document::{Diagnostics, SourceFile};
 use crate::enrich::Facts;
 use crate::enrich::geoip::GeoDb;
-use crate::event::{SECOND_MS, Timestamp};
+use crate::enrich::iplist::parse;
+use crate::event::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Timestamp};
 use crate::metrics::Metrics;
 use crate::record::Provenance;
 use crate::rules::exceptions;
+
+/// A larger file is no list and no database.
+const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// Facts, and what became of each file on the way.
 #[derive(Debug)]
@@ -29,6 +34,13 @@ pub struct Loaded {
     pub problems: Diagnostics,
     /// Component and reason, for readiness.
     pub unready: Vec<(String, String)>,
+    /// Component and what is worth saying of it, though it works.
+    pub notes: Vec<(String, String)>,
+    /// The files that were read, or should have been.
+    pub files: Vec<PathBuf>,
+    pub ages: Vec<Age>,
+    /// What tells its contents from others, part by part.
+    parts: Vec<String>,
     /// What was loaded, one line each, for people.
     pub summary: Vec<String>,
 }
@@ -39,21 +51,45 @@ pub struct Loaded {
 /// # Errors
 /// Every mistake in `lists.yaml`.
 pub fn load(geoip: &GeoIp, rules_dir: Option<&Path>) -> Result<Loaded, Diagnostics> {
+    load_after(geoip, rules_dir, None)
+}
+
+/// The same where `before` is at work: a database or list that cannot be used keeps what it
+/// had, and a database that is replaced becomes the previous one, unless `geoip` names that.
+///
+/// # Errors
+/// Every mistake in `lists.yaml`.
+pub fn load_after(
+    geoip: &GeoIp,
+    rules_dir: Option<&Path>,
+    before: Option<&Facts>,
+) -> Result<Loaded, Diagnostics> {
     let mut loaded = Loaded {
         facts: Facts::default(),
         problems: Diagnostics::default(),
         unready: Vec::new(),
+        notes: Vec::new(),
+        files: Vec::new(),
+        ages: Vec::new(),
+        parts: Vec::new(),
         summary: Vec::new(),
     };
+    let held = before.and_then(|facts| facts.geo.as_ref());
+    let held_previous = before.and_then(|facts| facts.previous_geo.as_ref());
     loaded.facts.geo = match &geoip.database {
-        Some(path) => open_database(path, "geoip.database", &mut loaded),
-        None => open_builtin(&mut loaded),
+        Some(path) => open_database(path, "geoip.database", held, &mut loaded),
+        None => match held {
+            Some(held) => Some(Arc::clone(held)),
+            None => open_builtin(&mut loaded),
+        },
     };
-    if let Some(path) = &geoip.previous {
-        loaded.facts.previous_geo = open_database(path, "geoip.previous", &mut loaded);
-    }
+    loaded.facts.previous_geo = match (&geoip.previous, &loaded.facts.geo, held) {
+        (Some(path), _, _) => open_database(path, "geoip.previous", held_previous, &mut loaded),
+        (None, Some(new), Some(held)) if !Arc::ptr_eq(new, held) => Some(Arc::clone(held)),
+        (None, _, _) => held_previous.cloned(),
+    };
     let folder = Folder(rules_dir.map(Path::to_owned));
-    loaded.facts.lists = lists::load(&folder, &mut loaded)?;
+    loaded.facts.lists = lists::load(&folder, before.map(|facts| &facts.lists), &mut loaded)?;
     Ok(loaded)
 }
 
@@ -94,7 +130,70 @@ impl Loaded {
         for (component, reason) in &self.unready {
             readiness.set(component, reason);
         }
+        for (component, text) in &self.notes {
+            readiness.note(component, text);
+        }
+        for age in &self.ages {
+            age.report(metrics, readiness, now);
+        }
     }
+
+    /// The same for the same contents.
+    pub fn digest(&self) -> String {
+        let parts: Vec<&[u8]> = self.parts.iter().map(|part| part.as_bytes()).collect();
+        parse::hash(&parts)
+    }
+}
+
+/// When a list was made, and how old it may become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Age {
+    pub list: String,
+    /// The date that its files tell, else that of the oldest of them.
+    pub made: Timestamp,
+    pub max_age_ms: Option<i64>,
+}
+
+impl Age {
+    /// Tells operations how old the list is at `now`.
+    pub fn report(&self, metrics: &Metrics, readiness: &Readiness, now: Timestamp) {
+        let name = [self.list.as_str()];
+        let made = self.made.0 / SECOND_MS;
+        let gauge = metrics.list_made_timestamp_seconds.with_label_values(&name);
+        gauge.set(made);
+        let is_stale = self.is_stale(now);
+        let gauge = metrics.list_stale.with_label_values(&name);
+        gauge.set(i64::from(is_stale));
+        let component = format!("age of list {}", self.list);
+        match is_stale {
+            true => readiness.note(&component, self.complaint(now)),
+            false => readiness.clear_note(&component),
+        }
+    }
+
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        self.max_age_ms
+            .is_some_and(|max| now.since_ms(self.made) > max)
+    }
+
+    /// What is wrong with it where [`Self::is_stale`].
+    pub fn complaint(&self, now: Timestamp) -> String {
+        format!(
+            "it was made {}, {} ago, and its max_age is {}; it stays at work",
+            rfc3339(Timestamp(self.made.0 / SECOND_MS * SECOND_MS)),
+            rough(now.since_ms(self.made)),
+            rough(self.max_age_ms.unwrap_or(0)),
+        )
+    }
+}
+
+/// A length of time as people say it, in whole units.
+fn rough(ms: i64) -> String {
+    const UNITS: [(i64, &str); 3] = [(DAY_MS, "d"), (HOUR_MS, "h"), (MINUTE_MS, "m")];
+    UNITS.iter().find(|(unit, _)| ms >= *unit).map_or_else(
+        || format!("{}s", ms / SECOND_MS),
+        |(unit, name)| format!("{}{name}", ms / unit),
+    )
 }
 
 /// RFC 3339 in whole seconds, as a database's build date is given.
@@ -102,35 +201,53 @@ fn rfc3339(time: Timestamp) -> String {
     jiff::Timestamp::from_millisecond(time.0).map_or_else(|_| time.to_string(), |t| t.to_string())
 }
 
-fn open_builtin(loaded: &mut Loaded) -> Option<GeoDb> {
+fn open_builtin(loaded: &mut Loaded) -> Option<Arc<GeoDb>> {
     match builtin::geoip() {
         Ok(geo) => {
             let built = rfc3339(geo.built());
             loaded
                 .summary
                 .push(format!("built-in country database, built {built}"));
-            Some(geo)
+            Some(Arc::new(geo))
         }
         Err(error) => {
             let file = SourceFile::new("the built-in country database", "");
-            refuse_database(&file, "geoip.database", error.to_string(), None, loaded);
-            None
+            refuse_database(
+                &file,
+                "geoip.database",
+                error.to_string(),
+                None,
+                None,
+                loaded,
+            )
         }
     }
 }
 
-fn open_database(path: &Path, setting: &str, loaded: &mut Loaded) -> Option<GeoDb> {
+/// The database at `path`; where it cannot be used, the one that is `held`.
+fn open_database(
+    path: &Path,
+    setting: &str,
+    held: Option<&Arc<GeoDb>>,
+    loaded: &mut Loaded,
+) -> Option<Arc<GeoDb>> {
     let file = SourceFile::new(path.display().to_string(), "");
-    let bytes = match std::fs::read(path) {
+    loaded.files.push(path.to_owned());
+    let bytes = match read_file(path) {
         Ok(bytes) => bytes,
         Err(error) => {
             let help = format!("put a database there, or leave the setting `{setting}` out");
             let message = format!("cannot be read: {error}");
-            refuse_database(&file, setting, message, Some(help), loaded);
-            return None;
+            return refuse_database(&file, setting, message, Some(help), held, loaded);
         }
     };
-    match GeoDb::open(bytes) {
+    let digest = parse::hash(&[&bytes]);
+    loaded.parts.push(digest.clone());
+    let opened = match held {
+        Some(held) if held.digest() == Some(&digest) => Ok(Arc::clone(held)),
+        _ => GeoDb::open(bytes).map(|geo| Arc::new(geo.identified_by(digest))),
+    };
+    match opened {
         Ok(geo) => {
             let (kind, built) = (geo.kind(), rfc3339(geo.built()));
             loaded
@@ -140,24 +257,48 @@ fn open_database(path: &Path, setting: &str, loaded: &mut Loaded) -> Option<GeoD
         }
         Err(error) => {
             let help = "download it again; its size should be that of the original".to_owned();
-            refuse_database(&file, setting, error.to_string(), Some(help), loaded);
-            None
+            refuse_database(&file, setting, error.to_string(), Some(help), held, loaded)
         }
     }
 }
 
+/// Says that a database cannot be used, and hands back the one that is used in its place.
 fn refuse_database(
-    file: &std::sync::Arc<SourceFile>,
+    file: &Arc<SourceFile>,
     setting: &str,
     message: String,
     help: Option<String>,
+    held: Option<&Arc<GeoDb>>,
     loaded: &mut Loaded,
-) {
-    loaded.unready.push((
-        setting.to_owned(),
-        format!("{}: {message}; rules on countries do not fire", file.name),
-    ));
+) -> Option<Arc<GeoDb>> {
+    let said = format!("{}: {message}", file.name);
+    match held {
+        Some(held) => loaded.notes.push((
+            setting.to_owned(),
+            format!(
+                "{said}; the database built {} stays at work",
+                rfc3339(held.built())
+            ),
+        )),
+        None => loaded.unready.push((
+            setting.to_owned(),
+            format!("{said}; rules on countries do not fire"),
+        )),
+    }
     loaded.problems.error(file, 0..0, message, help);
+    held.cloned()
+}
+
+/// The bytes of a file, which must be one: what waits for a writer would wait for ever.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let found = std::fs::metadata(path)?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    if found.len() > MAX_FILE_BYTES {
+        return Err(io::Error::other("it is larger than 1 GiB"));
+    }
+    std::fs::read(path)
 }
 
 /// The folder of rules: on disk, or the built-in copy.
@@ -173,13 +314,28 @@ impl Folder {
         }
     }
 
+    /// Where the file `relative` in it is, if it is on disk.
+    pub fn path(&self, relative: &str) -> Option<PathBuf> {
+        self.0.as_ref().map(|folder| folder.join(relative))
+    }
+
+    /// When the file `relative` in it was written, if the system tells.
+    pub fn written(&self, relative: &str) -> Option<Timestamp> {
+        let written = std::fs::metadata(self.path(relative)?)
+            .ok()?
+            .modified()
+            .ok()?;
+        let since = written.duration_since(std::time::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_millis()).ok().map(Timestamp)
+    }
+
     /// The bytes of the file `relative` in it.
     ///
     /// # Errors
     /// Where it cannot be read.
     pub fn read(&self, relative: &str) -> io::Result<Vec<u8>> {
         match &self.0 {
-            Some(folder) => std::fs::read(folder.join(relative)),
+            Some(folder) => read_file(&folder.join(relative)),
             None => builtin::rules_file(relative)
                 .map(|text| text.as_bytes().to_vec())
                 .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)),
@@ -188,7 +344,7 @@ impl Folder {
 
     /// Its rule files, `*.rule.yaml`, in order of name, and `exceptions.yaml` where there is
     /// one. A file that cannot be read is an error in `found`; so is a folder without rules.
-    pub fn rule_files(&self, found: &mut Diagnostics) -> Vec<std::sync::Arc<SourceFile>> {
+    pub fn rule_files(&self, found: &mut Diagnostics) -> Vec<Arc<SourceFile>> {
         let names = match self.rule_names() {
             Ok(names) => names,
             Err(error) => {
@@ -245,11 +401,7 @@ impl Folder {
 }
 
 /// The text file `relative`; `None`, and an error in `found`, where it cannot be read.
-fn read_text(
-    folder: &Folder,
-    relative: &str,
-    found: &mut Diagnostics,
-) -> Option<std::sync::Arc<SourceFile>> {
+fn read_text(folder: &Folder, relative: &str, found: &mut Diagnostics) -> Option<Arc<SourceFile>> {
     let name = folder.name(relative);
     let text = folder.read(relative).and_then(|bytes| {
         String::from_utf8(bytes)

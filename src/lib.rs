@@ -38,6 +38,7 @@ pub mod facts;
 pub mod generate;
 pub mod logging;
 pub mod metrics;
+pub mod reload;
 pub mod topics;
 
 /// The version of this program.

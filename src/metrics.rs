@@ -93,6 +93,9 @@ impl Metrics {
         ] {
             self.mail_total.with_label_values(&[result]);
         }
+        for result in ["loaded", "partly", "refused"] {
+            self.rules_reload_total.with_label_values(&[result]);
+        }
         for result in ["applied", "ignored", "forged"] {
             self.answers_total.with_label_values(&[result]);
         }
@@ -155,12 +158,19 @@ metrics! {
     rules_info: IntGaugeVec ["rule_set"];
     /// When the country database was built, in seconds since 1970; 0 without one.
     geoip_build_timestamp_seconds: IntGauge [];
+    /// Reloads of rules, lists and databases, by result: loaded, partly (a list or database that
+    /// could not be used kept what it had), refused (everything did).
+    rules_reload_total: IntCounterVec ["result"];
     /// Country look-ups, by result.
     geoip_lookups_total: IntCounterVec ["result"];
     /// Addresses and networks in a list; 0 where it could not be loaded.
     list_entries: IntGaugeVec ["list"];
     /// When a list was loaded, in seconds since 1970.
     list_loaded_timestamp_seconds: IntGaugeVec ["list"];
+    /// When a list's content was made, in seconds since 1970: the date in it, else its file's.
+    list_made_timestamp_seconds: IntGaugeVec ["list"];
+    /// 1 where a list is older than its max_age.
+    list_stale: IntGaugeVec ["list"];
     /// What became of mails and attempts: sent, failed (given up), retried, unclear (the server
     /// may have it), delayed (the address has had its share), set_aside (no room in memory).
     mail_total: IntCounterVec ["result"];
@@ -218,6 +228,19 @@ impl Metrics {
             self.exception_expires_timestamp_seconds
                 .with_label_values(&id)
                 .set(exception.expires.0 / SECOND_MS);
+        }
+    }
+
+    /// Reports nothing more of a list that is no longer named.
+    pub fn forget_list(&self, list: &str) {
+        for gauge in [
+            &self.list_entries,
+            &self.list_loaded_timestamp_seconds,
+            &self.list_made_timestamp_seconds,
+            &self.list_stale,
+        ] {
+            // One that was never set has nothing to remove.
+            let _ = gauge.remove_label_values(&[list]);
         }
     }
 

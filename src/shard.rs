@@ -9,6 +9,7 @@
 mod batch;
 pub mod control;
 mod core;
+pub mod latest;
 pub mod output;
 mod restore;
 
@@ -17,14 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::Readiness;
-use crate::engine::{Engine, StateError};
+use crate::engine::{Settings, StateError};
 use crate::log::{Log, LogError, Restoring, Wakeup};
 use crate::metrics::Metrics;
-use crate::record::Provenance;
 
 use self::batch::Flight;
 use self::control::{Pulse, Ready, Stop};
 use self::core::Core;
+use self::latest::Latest;
 use self::restore::Restore;
 use crate::clock::Clock;
 
@@ -42,8 +43,9 @@ pub struct Parts {
     pub shard: usize,
     /// Distinguishes this process' batches from those of any other, for ever.
     pub batch_prefix: String,
-    pub engine: Engine,
-    pub provenance: Provenance,
+    /// Rules and facts to begin with, and all that follow.
+    pub latest: Latest,
+    pub settings: Settings,
     pub commit_every: Duration,
     pub commit_accounts: usize,
     pub metrics: Arc<Metrics>,
@@ -96,7 +98,7 @@ impl<L: Log> Shard<L> {
     pub fn new(log: L, parts: Parts) -> Shard<L> {
         Shard {
             log,
-            core: Core::new(parts.engine, parts.provenance, parts.metrics, parts.clock),
+            core: Core::new(parts.latest, parts.settings, parts.metrics, parts.clock),
             flight: None,
             waiting: VecDeque::new(),
             restoring: None,

@@ -17,6 +17,7 @@ use crate::mail::transport::Transport;
 use crate::mail::{Mailer, RetrySchedule};
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
+use crate::reload;
 use crate::shard::control::Pulse;
 use crate::web::cases::{CaseReader, Cases};
 use crate::web::{self, ACKNOWLEDGE_WITHIN};
@@ -36,6 +37,8 @@ pub struct Parts<'a> {
     pub metrics: Arc<Metrics>,
     pub readiness: Readiness,
     pub waker: Sender<Wake>,
+    /// Who hears of SIGHUP; without anybody, the signal ends the process, as it does others.
+    pub reload: Option<Sender<reload::Ask>>,
 }
 
 /// The edges, running.
@@ -77,6 +80,11 @@ impl Edges {
         let runtime = edges.runtime.handle().clone();
         let _entered = runtime.enter();
 
+        if let Some(asks) = parts.reload {
+            edges
+                .pass_on_hangups(asks)
+                .context("SIGHUP cannot be received")?;
+        }
         let transport = match parts.mails {
             Mails::Smtp => Transport::smtp(&config.mail)
                 .context("the mail settings")
@@ -134,6 +142,19 @@ impl Edges {
             let _ = waker.send(Wake::Edge(name, outcome));
         });
         self.tasks.push((name, task));
+    }
+
+    fn pass_on_hangups(&self, asks: Sender<reload::Ask>) -> std::io::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut hangups = signal(SignalKind::hangup())?;
+        self.runtime.spawn(async move {
+            while hangups.recv().await.is_some() {
+                if asks.send(reload::Ask::Now).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(())
     }
 
     /// Has the service woken by SIGTERM and SIGINT.

@@ -12,22 +12,18 @@ use crate::admin::Readiness;
 use crate::cli::Status;
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::engine::{Engine, Settings};
-use crate::enrich::Facts;
+use crate::engine::Settings;
 use crate::link::mac_keys;
 use crate::log::{KafkaLog, LogError};
 use crate::metrics::Metrics;
-use crate::record::Provenance;
-use crate::rules::RuleSet;
 use crate::shard::control::{Pulse, Stop};
+use crate::shard::latest::Latest;
 use crate::shard::{Parts, Shard, ShardError};
 
 /// What all shards of a process have in common.
 pub struct Context {
     pub config: Arc<Config>,
-    pub rules: Arc<RuleSet>,
-    pub facts: Arc<Facts>,
-    pub provenance: Provenance,
+    pub latest: Latest,
     /// Of the input topic.
     pub partitions: u32,
     pub metrics: Arc<Metrics>,
@@ -92,8 +88,8 @@ impl Context {
         Parts {
             shard,
             batch_prefix: self.batch_prefix.clone(),
-            engine: Engine::new(Arc::clone(&self.rules), Arc::clone(&self.facts), settings),
-            provenance: self.provenance.clone(),
+            latest: self.latest.clone(),
+            settings,
             commit_every: config.engine.commit_every,
             commit_accounts: config.engine.commit_accounts,
             metrics: Arc::clone(&self.metrics),

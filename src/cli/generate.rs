@@ -3,6 +3,7 @@
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 
@@ -81,7 +82,9 @@ fn rate(text: &str) -> Result<f64, String> {
 /// Where the events cannot be written, or too few accounts sign in to be attacked.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let facts = Facts {
-        geo: Some(builtin::geoip().context("the built-in country database")?),
+        geo: Some(Arc::new(
+            builtin::geoip().context("the built-in country database")?,
+        )),
         ..Facts::default()
     };
     let world = World::new(args.seed, args.accounts, &facts)

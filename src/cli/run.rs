@@ -7,15 +7,18 @@ use std::sync::Arc;
 use super::{OrStatus, Status};
 use crate::app::{Mails, Parts, SHUTDOWN, Service};
 use crate::config::{Config, written};
-use crate::facts::{self, Folder};
+use crate::facts;
 use crate::mail::RetrySchedule;
 use crate::publish::wall_clock;
+use crate::reload::{Sources, read};
 use crate::rules::RuleSet;
 
 /// `doorward run`
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  doorward run --config /etc/doorward/doorward.toml\n\n\
+    Rules, lists and databases are read again when they change, and at SIGHUP; with a mistake \
+    in them, those that were read before stay.\n\
     SIGTERM and SIGINT end it: what was decided is committed, mails that are being sent are \
     finished, and it exits with 0 within 20 s."
 )]
@@ -45,6 +48,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         facts,
         mails: Mails::Smtp,
         schedule: RetrySchedule::default(),
+        reloads: true,
     })?;
     let ended = service.wait_for_signal();
     let shut_down = service.shutdown(SHUTDOWN);
@@ -69,21 +73,11 @@ fn read(path: &Path) -> anyhow::Result<Written> {
     let Some(config) = config else {
         return Err(super::refused(&found));
     };
-    let dir = config.rules_dir.as_deref();
-    let files = Folder(dir.map(Path::to_owned)).rule_files(&mut found);
-    let facts = match facts::load(&config.geoip, dir) {
-        Ok(facts) => facts,
-        Err(mistakes) => {
-            found.found.extend(mistakes.found);
-            return Err(super::refused(&found));
-        }
-    };
-    let rules = RuleSet::load(&files, &facts.facts.lists, &mut found);
-    match rules {
-        Some(rules) if !found.has_errors() => Ok(Written {
+    match read::candidate(&Sources::of(&config), None, &mut found) {
+        Some(candidate) if !found.has_errors() => Ok(Written {
             config,
-            rules,
-            facts,
+            rules: candidate.rules,
+            facts: candidate.loaded,
         }),
         _ => Err(super::refused(&found)),
     }

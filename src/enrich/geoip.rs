@@ -31,6 +31,8 @@ pub struct GeoDb {
     reader: Reader<Cow<'static, [u8]>>,
     shape: &'static [PathElement<'static>],
     answers: Answers,
+    /// What tells its file from another, where somebody asked for it.
+    digest: Option<String>,
 }
 
 /// Why a database cannot be used.
@@ -60,7 +62,19 @@ impl GeoDb {
             reader,
             shape,
             answers: Answers::new(),
+            digest: None,
         })
+    }
+
+    /// The same, with the hash of its file.
+    pub fn identified_by(mut self, digest: String) -> GeoDb {
+        self.digest = Some(digest);
+        self
+    }
+
+    /// The hash of its file, where it was given one.
+    pub fn digest(&self) -> Option<&str> {
+        self.digest.as_deref()
     }
 
     /// The country of `ip`.

@@ -7,6 +7,7 @@
 pub mod parse;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hashbrown::HashSet;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -29,7 +30,7 @@ pub struct Lists {
 pub struct List {
     pub name: String,
     /// `None`: it could not be loaded.
-    pub content: Option<Content>,
+    pub content: Option<Arc<Content>>,
 }
 
 /// What a loaded list holds.
@@ -59,10 +60,10 @@ impl Lists {
             let text: String = entries.iter().flat_map(|entry| [entry, "\n"]).collect();
             Ok(List {
                 name: (*name).to_owned(),
-                content: Some(Content {
+                content: Some(Arc::new(Content {
                     addresses,
                     hash: parse::hash(&[text.as_bytes()]),
-                }),
+                })),
             })
         };
         Ok(Lists::new(
@@ -74,6 +75,12 @@ impl Lists {
     pub fn id(&self, name: &str) -> Option<ListId> {
         let at = self.lists.iter().position(|list| list.name == name)?;
         u16::try_from(at).ok().map(ListId)
+    }
+
+    /// What the list called `name` holds.
+    pub fn content_of(&self, name: &str) -> Option<&Arc<Content>> {
+        let list = self.lists.iter().find(|list| list.name == name)?;
+        list.content.as_ref()
     }
 
     /// Every list, in the order of `lists.yaml`.
@@ -99,7 +106,7 @@ impl Lists {
     }
 
     fn content(&self, list: ListId) -> Option<&Content> {
-        self.lists.get(usize::from(list.0))?.content.as_ref()
+        self.lists.get(usize::from(list.0))?.content.as_deref()
     }
 }
 

@@ -3,9 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Folder, Loaded};
+use super::{Age, Folder, Loaded};
 use crate::document::{Diagnostics, Fields, Node, SourceFile, Value, parse_yaml};
 use crate::enrich::iplist::{Content, IpSet, List, Lists, parse};
+use crate::event::Timestamp;
 
 /// The file that names the lists, in the folder of rules.
 pub const FILE: &str = "lists.yaml";
@@ -20,7 +21,12 @@ struct Written<'a> {
 }
 
 /// Reads `lists.yaml` and every list that it names. No such file: no lists.
-pub(super) fn load(folder: &Folder, loaded: &mut Loaded) -> Result<Lists, Diagnostics> {
+/// Where `before` is at work, a list that cannot be used keeps what it had.
+pub(super) fn load(
+    folder: &Folder,
+    before: Option<&Lists>,
+    loaded: &mut Loaded,
+) -> Result<Lists, Diagnostics> {
     let text = match folder.read(FILE) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lists::default()),
         other => other.and_then(|bytes| {
@@ -44,11 +50,13 @@ pub(super) fn load(folder: &Folder, loaded: &mut Loaded) -> Result<Lists, Diagno
     if found.has_errors() {
         return Err(found);
     }
+    loaded.files.extend(folder.path(FILE));
+    loaded.parts.push(file.text.clone());
     let lists = written
         .iter()
         .map(|list| List {
             name: list.name.to_owned(),
-            content: load_list(folder, list, loaded),
+            content: load_list(folder, list, before, loaded),
         })
         .collect();
     Ok(Lists::new(lists))
@@ -162,14 +170,21 @@ fn read_files<'a>(
     items.iter().filter_map(path).collect()
 }
 
-/// `None` where any of its files cannot be used: half a list is worse than none that says
-/// so.
-fn load_list(folder: &Folder, list: &Written<'_>, loaded: &mut Loaded) -> Option<Content> {
-    let before = loaded.problems.found.len();
+/// Where any of its files cannot be used, what `before` held: half a list is worse than the
+/// last whole one, and than none that says so.
+fn load_list(
+    folder: &Folder,
+    list: &Written<'_>,
+    before: Option<&Lists>,
+    loaded: &mut Loaded,
+) -> Option<Arc<Content>> {
+    let problems_before = loaded.problems.found.len();
+    let mut made: Option<Timestamp> = None;
     let mut whole = IpSet::default();
     let mut contents = Vec::new();
     let mut usable = true;
     for path in &list.files {
+        loaded.files.extend(folder.path(path));
         let bytes = match folder.read(path) {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -184,6 +199,9 @@ fn load_list(folder: &Folder, list: &Written<'_>, loaded: &mut Loaded) -> Option
         // An address is ASCII; whatever else a feed has in its comments does no harm.
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let file = SourceFile::new(folder.name(path), text);
+        if let Some(written) = folder.written(path) {
+            made = Some(made.map_or(written, |made| made.min(written)));
+        }
         match parse::read(&file, list.may_be_empty, &mut loaded.problems) {
             Some(set) => whole.extend(set),
             None => usable = false,
@@ -192,14 +210,23 @@ fn load_list(folder: &Folder, list: &Written<'_>, loaded: &mut Loaded) -> Option
     }
     let title = list.title.unwrap_or("without a title");
     if !usable {
+        let component = format!("list {}", list.name);
+        let reason = loaded.problems.found[problems_before..]
+            .last()
+            .map_or("it cannot be used", |problem| problem.message.as_str());
+        if let Some(held) = before.and_then(|lists| lists.content_of(list.name)) {
+            let entries = match held.addresses.len() {
+                1 => "the entry from before stays".to_owned(),
+                n => format!("the {n} entries from before stay"),
+            };
+            let text = format!("{reason}; {entries} at work");
+            loaded.parts.push(held.hash.clone());
+            loaded.notes.push((component, text));
+            return Some(Arc::clone(held));
+        }
         if list.required {
-            let reason = loaded.problems.found[before..]
-                .last()
-                .map_or("it cannot be used", |problem| problem.message.as_str());
-            loaded.unready.push((
-                format!("list {}", list.name),
-                format!("{reason}; rules that need it do not fire"),
-            ));
+            let text = format!("{reason}; rules that need it do not fire");
+            loaded.unready.push((component, text));
         }
         return None;
     }
@@ -210,8 +237,17 @@ fn load_list(folder: &Folder, list: &Written<'_>, loaded: &mut Loaded) -> Option
         list.name,
         if entries == 1 { "entry" } else { "entries" }
     ));
-    Some(Content {
+    let hash = parse::hash(&parts);
+    loaded.parts.push(hash.clone());
+    if let Some(made) = made {
+        loaded.ages.push(Age {
+            list: list.name.to_owned(),
+            made,
+            max_age_ms: None,
+        });
+    }
+    Some(Arc::new(Content {
         addresses: whole,
-        hash: parse::hash(&parts),
-    })
+        hash,
+    }))
 }

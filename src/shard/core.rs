@@ -6,17 +6,17 @@ use std::time::Duration;
 use hashbrown::{HashMap, HashSet};
 
 use super::batch::{Batch, Flight};
+use super::latest::{Knowledge, Latest};
 use super::output;
 use crate::clock::Clock;
 use crate::engine::output::Outputs;
-use crate::engine::{Engine, Partition, StateError};
+use crate::engine::{Engine, Partition, Settings, StateError};
 use crate::event::decode::{Decoder, Dropped};
 use crate::event::{Event, Source, Timestamp};
 use crate::log::InputRecord;
 use crate::metrics::Metrics;
 use crate::metrics::least::Left;
 use crate::metrics::local::ShardCounters;
-use crate::record::Provenance;
 use crate::rules::{Mode, Rule};
 
 /// One input partition that this shard owns.
@@ -47,7 +47,9 @@ impl Owned {
 pub struct Core {
     engine: Engine,
     decoder: Decoder,
-    provenance: Provenance,
+    latest: Latest,
+    /// What engine and decoder are made of.
+    known: Arc<Knowledge>,
     counters: ShardCounters,
     clock: Box<dyn Clock>,
     partitions: HashMap<i32, Owned>,
@@ -62,15 +64,18 @@ pub struct Core {
 
 impl Core {
     pub fn new(
-        engine: Engine,
-        provenance: Provenance,
+        latest: Latest,
+        settings: Settings,
         metrics: Arc<Metrics>,
         clock: Box<dyn Clock>,
     ) -> Core {
+        let known = latest.get();
+        let (rules, facts) = (Arc::clone(&known.rules), Arc::clone(&known.facts));
         Core {
-            decoder: engine.rules().decoder(),
-            engine,
-            provenance,
+            decoder: rules.decoder(),
+            engine: Engine::new(rules, facts, settings),
+            latest,
+            known,
             counters: ShardCounters::new(metrics),
             clock,
             partitions: HashMap::new(),
@@ -93,11 +98,28 @@ impl Core {
     /// Before each poll: the next record starts a new "received".
     pub fn before_poll(&mut self) {
         self.received = None;
+        // An idle shard must let go of what is old, too.
+        self.take_latest();
+    }
+
+    /// The next record meets the newest rules. What the batch holds so far was decided by
+    /// those before, and says so.
+    fn take_latest(&mut self) {
+        if let Some(newer) = self.latest.newer_than(&self.known) {
+            let (rules, facts) = (Arc::clone(&newer.rules), Arc::clone(&newer.facts));
+            self.decoder = rules.decoder();
+            self.engine.replace(rules, facts);
+            self.known = newer;
+        }
     }
 
     /// Handles one record; what it causes goes to the batch. Records of partitions that are
     /// not owned, or that were handled before, are passed over.
     pub fn handle(&mut self, record: InputRecord<'_>) {
+        if self.received.is_none() {
+            // The poll may have waited for it while rules were loaded.
+            self.take_latest();
+        }
         let Some(owned) = self.partitions.get_mut(&record.partition) else {
             return;
         };
@@ -133,7 +155,7 @@ impl Core {
             }
             Err(rejected) => {
                 self.counters.rejected(rejected.kind);
-                let letter = output::dead_letter(&record, &rejected, &self.provenance.topic);
+                let letter = output::dead_letter(&record, &rejected, &self.known.provenance.topic);
                 self.batch.push(record.partition, letter);
             }
         }
@@ -196,7 +218,7 @@ impl Core {
                 self.counters.command(command.kind);
                 self.batch.command(received);
             }
-            output::records(outputs, &self.provenance, |record| {
+            output::records(outputs, &self.known.provenance, |record| {
                 self.batch.push(source.partition, record);
             });
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use doorward::admin::Readiness;
 use doorward::document::Diagnostics;
-use doorward::engine::{Engine, Settings};
+use doorward::engine::Settings;
 use doorward::enrich::Facts;
 use doorward::enrich::iplist::Lists;
 use doorward::event::Timestamp;
@@ -16,6 +16,7 @@ use doorward::metrics::Metrics;
 use doorward::record::Provenance;
 use doorward::rules::RuleSet;
 use doorward::shard::control::{Pulse, Stop};
+use doorward::shard::latest::{Knowledge, Latest};
 use doorward::shard::{Parts, Shard, ShardError};
 use serde_json::json;
 
@@ -83,15 +84,15 @@ impl World {
         let parts = Parts {
             shard: 0,
             batch_prefix: format!("process-{}", self.starts),
-            engine: Engine::new(
-                Arc::clone(&self.rules),
-                Arc::new(Facts::default()),
-                settings,
-            ),
-            provenance: Provenance {
-                topic: "auth.events".into(),
-                ..Provenance::default()
-            },
+            latest: Latest::new(Knowledge {
+                rules: Arc::clone(&self.rules),
+                facts: Arc::new(Facts::default()),
+                provenance: Provenance {
+                    topic: "auth.events".into(),
+                    ..Provenance::default()
+                },
+            }),
+            settings,
             commit_every: Duration::from_secs(1),
             commit_accounts: 100,
             metrics: Arc::clone(&self.metrics),

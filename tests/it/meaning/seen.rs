@@ -1,5 +1,7 @@
 //! `first_seen` (docs/rules.md 8).
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use doorward::enrich::Facts;
@@ -210,8 +212,8 @@ fn rules_8_after_a_database_update_a_place_that_only_moved_on_the_map_is_not_new
     };
     assert_ne!(present.country(moved).country().unwrap(), before);
     let facts = Facts {
-        geo: Some(present),
-        previous_geo: Some(previous),
+        geo: Some(Arc::new(present)),
+        previous_geo: Some(Arc::new(previous)),
         lists: lists(),
     };
     let mut story = Story::with(shipped(), facts, settings());

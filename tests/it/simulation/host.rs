@@ -16,6 +16,7 @@ use doorward::metrics::Metrics;
 use doorward::record::Provenance;
 use doorward::rules::RuleSet;
 use doorward::shard::control::{Pulse, Stop};
+use doorward::shard::latest::{Knowledge, Latest};
 use doorward::shard::{Parts, Shard, ShardError};
 use doorward::sim::client::{DIED, SimClient};
 use doorward::sim::clock::SimClock;
@@ -111,12 +112,16 @@ pub fn answer_keys() -> MacKeys {
     }])
 }
 
-pub fn engine(partitions: i32) -> Engine {
-    let settings = Settings {
+fn settings_of(partitions: i32) -> Settings {
+    Settings {
         partitions: partitions.unsigned_abs(),
         answer_keys: Some(answer_keys()),
         ..settings()
-    };
+    }
+}
+
+pub fn engine(partitions: i32) -> Engine {
+    let settings = settings_of(partitions);
     Engine::new(Arc::clone(&SHARED.0), Arc::clone(&SHARED.1), settings)
 }
 
@@ -189,8 +194,12 @@ impl Hosts {
             let parts = Parts {
                 shard,
                 batch_prefix: format!("{name}-{}", self.starts),
-                engine: engine(self.partitions),
-                provenance: provenance(),
+                latest: Latest::new(Knowledge {
+                    rules: Arc::clone(&SHARED.0),
+                    facts: Arc::clone(&SHARED.1),
+                    provenance: provenance(),
+                }),
+                settings: settings_of(self.partitions),
                 commit_every: Duration::from_secs(1),
                 commit_accounts: 100,
                 metrics: Arc::clone(&SHARED.2),

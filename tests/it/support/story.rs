@@ -115,7 +115,7 @@ pub fn lists() -> Lists {
 pub fn facts() -> Arc<Facts> {
     static FACTS: LazyLock<Arc<Facts>> = LazyLock::new(|| {
         Arc::new(Facts {
-            geo: Some(doorward::builtin::geoip().unwrap()),
+            geo: Some(Arc::new(doorward::builtin::geoip().unwrap())),
             previous_geo: None,
             lists: lists(),
         })
