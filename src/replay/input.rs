@@ -18,8 +18,8 @@ use crate::event::Timestamp;
 
 /// Bytes of one line at most; Kafka's own limit on a message is a tenth of it.
 const MAX_LINE: usize = 10 * 1024 * 1024;
-/// Bytes of one block, roughly.
-const BLOCK: usize = 256 * 1024;
+/// Bytes of one block, roughly: its events, decoded, stay in a core's own cache.
+const BLOCK: usize = 64 * 1024;
 /// The last millisecond of the year 9999.
 const MAX_TIME_MS: i64 = 253_402_300_799_999;
 /// Partitions that an envelope may name: each takes memory of its own.

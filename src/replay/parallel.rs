@@ -24,7 +24,7 @@ use super::stream::{Home, Placed, Placing};
 use super::{BadLine, Side, Totals};
 
 /// Blocks that are worked on at once, for each thread; as many may wait.
-const BLOCKS: usize = 4;
+const BLOCKS: usize = 8;
 
 /// What a rule set said of one event, and of timers that fell due before it.
 #[derive(Debug)]
@@ -179,6 +179,7 @@ impl Batch<'_> {
         for said in self.judge(&parsed, &steps) {
             happened.push((said.order, Happening::Said(said)));
         }
+        parsed.into_par_iter().for_each(drop);
         happened.sort_by_key(|(order, _)| *order);
         happened
             .into_iter()
@@ -340,10 +341,11 @@ impl Parsed<'_> {
 }
 
 fn parse<'b>(block: &'b Block, decoders: &[&Decoder], partitions: u32) -> Parsed<'b> {
+    let lines = memchr::memchr_iter(b'\n', &block.bytes).count() + 1;
     let mut parsed = Parsed {
         file: block.file,
-        items: Vec::new(),
-        events: vec![Vec::new(); decoders.len()],
+        items: Vec::with_capacity(lines),
+        events: decoders.iter().map(|_| Vec::with_capacity(lines)).collect(),
         bad: Vec::new(),
         dropped: BTreeMap::new(),
     };
@@ -377,18 +379,22 @@ fn one<'b>(
 ) -> Result<(Option<Recorded>, Home), String> {
     let line = Line::parse(text)?;
     let mut home = Home::Everywhere;
-    let mut decoded = Vec::with_capacity(decoders.len());
     for (at, decoder) in decoders.iter().enumerate() {
-        let event = decoder
-            .decode(line.event, dropped)
-            .map_err(|rejected| rejected.reason)?;
-        if at == 0 {
-            home = Home::of(&event, partitions);
+        match decoder.decode(line.event, dropped) {
+            Ok(event) => {
+                if at == 0 {
+                    home = Home::of(&event, partitions);
+                }
+                events[at].push(event);
+            }
+            Err(rejected) => {
+                // The others stay in step.
+                for events in &mut events[..at] {
+                    events.pop();
+                }
+                return Err(rejected.reason);
+            }
         }
-        decoded.push(event);
-    }
-    for (events, event) in events.iter_mut().zip(decoded) {
-        events.push(event);
     }
     Ok((line.recorded, home))
 }

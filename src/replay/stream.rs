@@ -1,7 +1,7 @@
 //! Recorded events as a topic's partitions: where each would stand, and by what clock it
 //! would be judged.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use crate::engine::output::Outputs;
 use crate::engine::{Engine, Partition};
