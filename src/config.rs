@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::locale::Languages;
+
 /// Everything that `doorward run` and its sibling commands need to know.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -147,6 +149,18 @@ pub struct Mail {
     pub per_hour: u32,
     /// How long a mail is retried; default 48 h.
     pub retry_for: Duration,
+    /// Signs mails, where the server does not do it.
+    pub dkim: Option<Dkim>,
+}
+
+/// With what mails are signed (RFC 6376).
+#[derive(Clone, Debug)]
+pub struct Dkim {
+    /// The key's name in DNS.
+    pub selector: String,
+    pub domain: String,
+    /// A PEM file of PKCS#1 (RSA), or the 32 bytes of an Ed25519 key in base64.
+    pub key: Secret,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +182,8 @@ pub struct Web {
     pub link_valid: Duration,
     /// Proxies whose `X-Forwarded-For` says who the visitor is; default: this machine.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether "this was me" asks for the code that stands in the mail; default: no.
+    pub typed_code: bool,
 }
 
 /// This machine's own addresses, where a proxy that nobody named is expected.
@@ -185,15 +201,28 @@ pub struct Admin {
 }
 
 /// The site's own words in mails and pages.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Site {
     /// What owners call the service whose login this is.
     pub name: String,
     pub url: String,
     /// Where "set a new password" leads.
     pub password_url: Option<String>,
+    /// Words beside it, for example how long the site's own link is valid.
+    pub password_note: Option<String>,
+    /// Where the second factor is switched on.
+    pub two_factor_url: Option<String>,
+    /// Where owners see where they are signed in.
+    pub sessions_url: Option<String>,
+    /// Where owners see what was paid out lately.
+    pub payouts_url: Option<String>,
+    /// For accounts without a password: whom to ask at the identity provider.
+    pub provider_url: Option<String>,
+    pub status_url: Option<String>,
     pub support_url: Option<String>,
     pub support_email: Option<String>,
+    /// The languages of mails and pages.
+    pub languages: Languages,
 }
 
 /// Secret keys, each a list with the newest first: the first is used, all are accepted.

@@ -220,6 +220,8 @@ pub struct Event<'a> {
     pub email: Option<Cow<'a, str>>,
     pub email_verified: Option<bool>,
     pub previous_email: Option<Cow<'a, str>>,
+    /// The account's name as its owner knows it.
+    pub account_name: Option<Cow<'a, str>>,
     pub owners: Vec<Cow<'a, str>>,
     pub case: Option<Cow<'a, str>>,
     pub locale: Option<Cow<'a, str>>,

@@ -8,10 +8,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use hmac::{Hmac, KeyInit, Mac};
 use pasetors::keys::SymmetricKey;
 use pasetors::token::{Local, UntrustedToken};
 use pasetors::version4::{LocalToken, V4};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 
 use crate::config::NamedKey;
 use crate::engine::output::RecipientPart;
@@ -21,6 +23,27 @@ use crate::event::wire::{MacKey, MacKeys};
 /// Bound into every token without standing in it, so that a token that was sealed for
 /// another purpose with the same key does not open here.
 const PURPOSE: &[u8] = b"doorward owner link 1";
+
+/// The same for codes.
+const CODE_PURPOSE: &[u8] = b"doorward owner code 1";
+const CODE_LENGTH: usize = 6;
+/// Letters and digits that are not taken for each other, 32 of them (Crockford's base 32).
+const CODE_LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// A code as a person types it: in any letter case, with blanks and dashes, and with the
+/// letters that look like digits.
+pub fn typed_code(typed: &str) -> String {
+    typed
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(CODE_LENGTH + 1)
+        .map(|c| match c.to_ascii_uppercase() {
+            'O' => '0',
+            'I' | 'L' => '1',
+            c => c,
+        })
+        .collect()
+}
 
 /// Longer texts are no tokens of ours, and are not looked at.
 pub const MAX_TOKEN_BYTES: usize = 1024;
@@ -144,6 +167,34 @@ impl LinkKeys {
         .map_err(|_| MintError)?;
         let footer = serde_json::to_vec(&Footer { kid: id.clone() }).map_err(|_| MintError)?;
         LocalToken::encrypt(key, &sealed, Some(&footer), Some(PURPOSE)).map_err(|_| MintError)
+    }
+
+    /// The short code that stands in the mail beside the link that `token` is: six letters
+    /// and digits that nobody can work out from the link. A token of another key's gives
+    /// another code.
+    pub fn code(&self, token: &str) -> String {
+        // Sealed by the key that its footer names; its own first key where that is gone, and
+        // then the token does not open either.
+        let named = UntrustedToken::<Local, V4>::try_from(token).ok();
+        let footer =
+            named.and_then(|token| serde_json::from_slice::<Footer>(token.untrusted_footer()).ok());
+        let key = self
+            .keys
+            .iter()
+            .find(|(id, _)| footer.as_ref().is_some_and(|footer| footer.kid == *id))
+            .or(self.keys.first());
+        let Some(mut mac) =
+            key.and_then(|(_, key)| Hmac::<Sha256>::new_from_slice(key.as_bytes()).ok())
+        else {
+            return String::new();
+        };
+        mac.update(CODE_PURPOSE);
+        mac.update(token.as_bytes());
+        let digest = mac.finalize().into_bytes();
+        let letters = digest.iter().take(CODE_LENGTH);
+        letters
+            .map(|byte| char::from(CODE_LETTERS[usize::from(byte % 32)]))
+            .collect()
     }
 
     /// Opens `token`, as of `now`.

@@ -1,14 +1,16 @@
 //! The words of mails and pages in each language, and how values stand in them.
 //!
-//! A translation is one file in `templates/locale/`, built in, and named in [`FILES`]. Every
-//! key is a field here, so a template cannot use a word that a language lacks. What comes
-//! from events goes through [`clean`] before it stands in any text.
+//! A translation is one file in `templates/locale/`, built in, and named in [`FILES`], or one
+//! in a folder of the site's own ([`translation`]). Every key is a field here, so a template
+//! cannot use a word that a language lacks. What comes from events goes through [`clean`]
+//! before it stands in any text.
 
 pub mod clean;
 pub mod device;
+pub mod translation;
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
 
@@ -34,10 +36,23 @@ pub struct Words {
     pub done: DoneWords,
     pub mail: MailWords,
     pub page: PageWords,
+    pub guide: GuideWords,
     pub recovery: RecoveryWords,
     pub undone: UndoneWords,
     /// By ISO 3166-1 alpha-2 code.
     pub countries: BTreeMap<String, String>,
+}
+
+/// What happened.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonWords {
+    /// In a few words.
+    pub short: String,
+    /// In a sentence.
+    pub long: String,
+    /// How its owner avoids the next time; where it has none, that of `other` is said.
+    pub avoid: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,17 +74,21 @@ macro_rules! words {
 words! {
     /// How a device is named.
     DeviceWords { on browser unknown_system }
-    /// What happened, in a few words and in a sentence.
-    ReasonWords { short long }
     /// Names of facts.
-    FactWords { what when r#where device done reference roughly place_unknown }
+    FactWords { what about when r#where device done reference roughly place_unknown }
     /// What was done about it, by the scope of the lock.
     DoneWords { all unfamiliar nothing others others_nothing }
     MailWords {
         subject_locked subject_asked subject_notice subject_notice_asked heading heading_notice
         ask co_owner notice me me_locked_hint me_asked_hint not_me not_owner not_me_hint
         not_me_asked_hint links link_co_owner by_hand_title by_hand no_password support
-        automatic
+        automatic link_one trust_title trust_name code
+        subject_unlocked subject_unlocked_others heading_unlocked unlocked unlocked_done
+        unlocked_others unlocked_ask not_me_late_hint
+        subject_secured subject_secured_others heading_secured secured secured_done
+        secured_others secured_ask secured_ask_others go_on go_on_hint
+        subject_recovered subject_recovered_others heading_recovered recovered recovered_others
+        recovered_done recovered_ask
     }
     PageWords {
         skip title_question title_co_owner lead_co_owner lead_co_owner_asked lead_locked lead_unfamiliar lead_asked happened evidence
@@ -88,6 +107,21 @@ words! {
         failed_title failed_text failed_button bad_title bad_text missing_title missing_text
         help_title help_text help_label help_example help_button help_done_title
         help_done_text
+        stale look_again learned learned_places avoid_title
+        code_label code_hint notice_code code_spent_title code_spent_text
+        secured_others
+        foreign_title foreign_text
+    }
+    /// The way that follows "this wasn't me".
+    GuideWords {
+        title_locked title_open lead come_back done todo optional done_at
+        sessions sessions_text sessions_link
+        password password_text password_support password_again provider provider_link
+        factor factor_text factor_wait factor_link
+        keys keys_text keys_warning keys_button keys_done
+        payouts payouts_text payouts_link
+        contact contact_text status_link
+        stand stand_locked stand_left stand_all
     }
     /// The mail that takes a lock back as a mistake.
     UndoneWords { subject heading happened done ask }
@@ -97,6 +131,72 @@ words! {
         refused_done refused_ask stop stop_hint goes_through left title lead lead_soon done
         stop_title stop_text fine stopped_title stopped_text stopped_more disputed_title
         disputed_text disputed_more released_title released_text released_more
+        subject_released subject_released_others heading_released released released_others
+        released_ask
+    }
+}
+
+/// The languages of one site: those that are built in, and its own. The first is English.
+#[derive(Clone)]
+pub struct Languages(Arc<[&'static Words]>);
+
+impl Default for Languages {
+    fn default() -> Self {
+        Languages(ALL.iter().collect())
+    }
+}
+
+impl std::fmt::Debug for Languages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tags = self.0.iter().map(|words| &words.language);
+        f.debug_list().entries(tags).finish()
+    }
+}
+
+impl Languages {
+    /// The same with `words` in the place of the language that they are in. They are kept for
+    /// the life of the process, as those that are built in.
+    fn with(self, words: Words) -> Languages {
+        let words: &'static Words = Box::leak(Box::new(words));
+        let mut all: Vec<&'static Words> = self.0.to_vec();
+        match all.iter_mut().find(|held| held.language == words.language) {
+            Some(held) => *held = words,
+            None => all.push(words),
+        }
+        Languages(all.into())
+    }
+
+    /// The words for a BCP 47 tag such as `de-AT`; `None` where the language is not there.
+    pub fn of(&self, tag: &str) -> Option<&'static Words> {
+        let primary = tag.split(['-', '_']).next().unwrap_or_default();
+        self.0
+            .iter()
+            .copied()
+            .find(|words| words.language.eq_ignore_ascii_case(primary))
+    }
+
+    /// English.
+    pub fn fallback(&self) -> &'static Words {
+        self.0.first().copied().unwrap_or(&ALL[0])
+    }
+
+    /// The best language for an `Accept-Language` header, by its weights.
+    pub fn accepted(&self, header: &str) -> Option<&'static Words> {
+        let mut best: Option<(f32, &'static Words)> = None;
+        // A browser names a handful; more is somebody else's game.
+        for range in header.split(',').take(20) {
+            let mut parts = range.split(';').map(str::trim);
+            let Some(words) = parts.next().and_then(|tag| self.of(tag)) else {
+                continue;
+            };
+            let weight = parts
+                .find_map(|part| part.strip_prefix("q="))
+                .map_or(1.0, |q| q.parse::<f32>().unwrap_or(0.0));
+            if weight > 0.0 && best.is_none_or(|(highest, _)| weight > highest) {
+                best = Some((weight, words));
+            }
+        }
+        best.map(|(_, words)| words)
     }
 }
 
@@ -113,11 +213,9 @@ static ALL: LazyLock<Vec<Words>> = LazyLock::new(|| {
 });
 
 impl Words {
-    /// The words for a BCP 47 tag such as `de-AT`; `None` where the language is not there.
+    /// The built-in words for a BCP 47 tag.
     pub fn of(tag: &str) -> Option<&'static Words> {
-        let primary = tag.split(['-', '_']).next().unwrap_or_default();
-        ALL.iter()
-            .find(|words| words.language.eq_ignore_ascii_case(primary))
+        Languages::default().of(tag)
     }
 
     /// English.
@@ -125,30 +223,17 @@ impl Words {
         &ALL[0]
     }
 
-    /// The best language for an `Accept-Language` header, by its weights.
-    pub fn accepted(header: &str) -> Option<&'static Words> {
-        let mut best: Option<(f32, &'static Words)> = None;
-        // A browser names a handful; more is somebody else's game.
-        for range in header.split(',').take(20) {
-            let mut parts = range.split(';').map(str::trim);
-            let Some(words) = parts.next().and_then(Words::of) else {
-                continue;
-            };
-            let weight = parts
-                .find_map(|part| part.strip_prefix("q="))
-                .map_or(1.0, |q| q.parse::<f32>().unwrap_or(0.0));
-            if weight > 0.0 && best.is_none_or(|(highest, _)| weight > highest) {
-                best = Some((weight, words));
-            }
-        }
-        best.map(|(_, words)| words)
-    }
-
     /// What happened, by the rule's reason.
     pub fn reason(&self, reason: &str) -> &ReasonWords {
         self.reasons
             .get(reason)
             .unwrap_or_else(|| &self.reasons["other"])
+    }
+
+    /// How to avoid that it happens again, by the rule's reason.
+    pub fn avoid(&self, reason: &str) -> Option<&str> {
+        let of = |reason: &str| self.reasons.get(reason)?.avoid.as_deref();
+        of(reason).or_else(|| of("other"))
     }
 
     /// What was done, by the `scope` that records carry; `None` where nothing was locked.
@@ -229,6 +314,17 @@ pub fn fill(text: &str, values: &[(&str, &str)]) -> String {
     out
 }
 
+/// The names in braces, sorted.
+fn holes(text: &str) -> Vec<&str> {
+    let mut holes: Vec<&str> = text
+        .split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split_once('}').map(|(name, _)| name))
+        .collect();
+    holes.sort_unstable();
+    holes
+}
+
 /// A time as records write it: RFC 3339.
 pub fn parse_time(text: &str) -> Option<Timestamp> {
     let time: jiff::Timestamp = text.parse().ok()?;
@@ -258,17 +354,6 @@ mod tests {
         found
     }
 
-    /// The names in braces, sorted.
-    fn holes(text: &str) -> Vec<&str> {
-        let mut holes: Vec<&str> = text
-            .split('{')
-            .skip(1)
-            .filter_map(|rest| rest.split_once('}').map(|(name, _)| name))
-            .collect();
-        holes.sort_unstable();
-        holes
-    }
-
     #[test]
     fn every_language_has_the_same_keys_and_fills_the_same_values() {
         let english = texts(FILES[0].1);
@@ -291,7 +376,8 @@ mod tests {
 
     #[test]
     fn a_language_is_found_by_its_primary_tag_and_by_weight() {
-        let language = |header: &str| Words::accepted(header).map(|w| w.language.as_str());
+        let all = Languages::default();
+        let language = |header: &str| all.accepted(header).map(|w| w.language.as_str());
         assert_eq!(Words::of("de-AT").map(|w| w.language.as_str()), Some("de"));
         assert!(Words::of("fr").is_none() && Words::of("").is_none());
         assert_eq!(language("fr, de;q=0.5, en;q=0.9"), Some("en"));

@@ -12,6 +12,7 @@ pub mod message;
 pub mod outbox;
 pub mod plan;
 mod sender;
+pub mod signature;
 pub mod transport;
 
 use std::pin::{Pin, pin};
@@ -54,6 +55,8 @@ pub enum MailerError {
     },
     #[error(transparent)]
     Keys(#[from] KeyError),
+    #[error("mail.dkim.key: {0}")]
+    Signature(#[from] signature::SignatureError),
     #[error(transparent)]
     Outbox(#[from] OutboxError),
     #[error("cannot write receipts: {0}")]
@@ -116,6 +119,8 @@ impl Mailer {
             site: config.site.clone(),
             public_url: config.web.public_url.clone(),
             link_valid: config.web.link_valid,
+            typed_code: config.web.typed_code,
+            signer: mail.dkim.as_ref().map(signature::signer).transpose()?,
         };
         let plan = Plan::new(Settings {
             limits,

@@ -87,6 +87,7 @@ impl Metrics {
             "retried",
             "unclear",
             "capped",
+            "untold",
             "delayed",
             "set_aside",
             "no_address",
@@ -172,7 +173,8 @@ metrics! {
     /// 1 where a list is older than its max_age.
     list_stale: IntGaugeVec ["list"];
     /// What became of mails and attempts: sent, failed (given up), retried, unclear (the server
-    /// may have it), delayed (the address has had its share), set_aside (no room in memory).
+    /// may have it), delayed (the address has had its share), capped (the account has), untold
+    /// (it asks nothing, and was kept back for those that do), set_aside (no room in memory).
     mail_total: IntCounterVec ["result"];
     /// From the decision to the mail server's acceptance.
     mail_delay_seconds: Histogram [] MAIL;

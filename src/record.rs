@@ -203,6 +203,18 @@ pub struct CaseRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub operators: Vec<NoteRecord>,
     pub until: Option<String>,
+    /// Where its owner has said "this wasn't me": since when, and what has been done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<StepsRecord>,
+}
+
+/// What has been done of a secured case, by broker time; null: not yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepsRecord {
+    pub secured: String,
+    pub password: Option<String>,
+    pub second_factor: Option<String>,
+    pub api_keys: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -272,6 +284,12 @@ impl CaseRecord {
                 })
                 .collect(),
             until: c.until.map(|t| t.to_string()),
+            steps: c.secured_at.map(|secured| StepsRecord {
+                secured: secured.to_string(),
+                password: c.steps.password.map(|t| t.to_string()),
+                second_factor: c.steps.second_factor.map(|t| t.to_string()),
+                api_keys: c.steps.api_keys.map(|t| t.to_string()),
+            }),
         }
     }
 }
@@ -286,6 +304,9 @@ pub struct MailRecord {
     pub part: String,
     pub template: String,
     pub locale: Option<String>,
+    /// The account's name as its owner knows it; never in a notice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_name: Option<String>,
     pub account: String,
     pub partition: i32,
     pub case: String,
@@ -314,6 +335,7 @@ impl MailRecord {
             part: m.part.as_str().to_owned(),
             template: m.template.to_string(),
             locale: m.locale.as_deref().map(str::to_owned),
+            account_name: m.account_name.as_deref().map(str::to_owned),
             account: m.account.to_string(),
             partition: m.partition,
             case: m.case.to_string(),

@@ -62,6 +62,8 @@ pub struct Parts {
     pub events_topic: String,
     pub links: LinkKeys,
     pub answer_keys: MacKeys,
+    /// Whether "this was me" asks for the code that stands in the mail.
+    pub typed_code: bool,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     pub cases: Arc<Cases>,
@@ -87,6 +89,7 @@ impl Parts {
             events_topic: config.topics.events.clone(),
             links: LinkKeys::new(&config.keys.link)?,
             answer_keys: mac_keys(&config.keys.answer),
+            typed_code: config.web.typed_code,
             trusted_proxies: config.web.trusted_proxies.clone(),
             cases,
             publisher,
@@ -99,6 +102,7 @@ struct Web {
     parts: Parts,
     look: Look,
     posts: guard::Posts,
+    tries: guard::Tries,
     https: bool,
 }
 
@@ -111,8 +115,10 @@ pub fn router(parts: Parts) -> Router {
         look: Look {
             site: parts.site.clone(),
             css: css.clone(),
+            typed_code: parts.typed_code,
         },
         posts: guard::Posts::default(),
+        tries: guard::Tries::default(),
         https: parts.public_url.starts_with("https://"),
         parts,
     });
@@ -121,6 +127,7 @@ pub fn router(parts: Parts) -> Router {
         .route("/c/{token}/status", get(status))
         .route("/c/{token}/me", post(answers::me))
         .route("/c/{token}/not-me", post(answers::not_me))
+        .route("/c/{token}/rotate-keys", post(answers::rotate_keys))
         .route("/c/{token}/cancel-recovery", post(answers::cancel_recovery))
         .route("/c/{token}/resend", post(answers::resend))
         .route("/help", get(help::help).post(help::help_asked))
@@ -166,14 +173,19 @@ pub async fn serve(
 
 /// Limits every request and hardens every answer.
 async fn guarded(State(web): Shared, request: Request, next: Next) -> Response {
-    let words = accepted(request.headers());
+    let words = web.accepted(request.headers());
     let pages = web.pages(words);
     let post = request.method() == Method::POST;
     let has_body = !request.body().is_end_stream();
-    let mut response = if post
-        && !web
-            .posts
-            .allows(guard::visitor(&request, &web.parts.trusted_proxies))
+    let origin = guard::origin_of(&web.parts.public_url);
+    let mut response = if post && guard::is_foreign(request.headers(), origin) {
+        web.count("any", "foreign");
+        page(StatusCode::FORBIDDEN, pages.plain(Plain::Foreign, None))
+    } else if post
+        && !web.posts.allows(
+            guard::visitor(&request, &web.parts.trusted_proxies),
+            web.good_token(request.uri().path()),
+        )
     {
         web.count("any", "limited");
         page(
@@ -211,7 +223,7 @@ async fn style() -> Response {
 }
 
 async fn missing(State(web): Shared, headers: HeaderMap) -> Response {
-    let pages = web.pages(accepted(&headers));
+    let pages = web.pages(web.accepted(&headers));
     page(StatusCode::NOT_FOUND, pages.plain(Plain::Missing, None))
 }
 
@@ -243,14 +255,14 @@ async fn show(
     };
     web.count("page", "shown");
     let Some(case) = web.parts.cases.wait_for(&link.case, CASE_PATIENCE).await else {
-        let pages = web.pages(accepted(&headers));
+        let pages = web.pages(web.accepted(&headers));
         let html = match chosen_answer {
             Some("cancel-recovery") => pages.general_recovery(opened),
-            _ => pages.general_question(opened, chosen),
+            _ => pages.general_question(opened, None, chosen),
         };
         return page(StatusCode::OK, html);
     };
-    let pages = web.pages(language(&case, &headers));
+    let pages = web.pages(web.language(Some(&case), &headers));
     if let Some(state) = RecoveryState::of(&case) {
         let html = pages.recovery(opened, &case, state, wall_clock());
         return page(StatusCode::OK, html);
@@ -291,7 +303,7 @@ async fn status(
             Err(LinkError::Forged | LinkError::Malformed)
         );
         if opens {
-            let pages = web.pages(accepted(&headers));
+            let pages = web.pages(web.accepted(&headers));
             return page(StatusCode::OK, pages.plain(Plain::Resent, None));
         }
     }
@@ -306,13 +318,10 @@ async fn status(
     let version = awaited.version.unwrap_or(link.case_version);
     let look = awaited.look.unwrap_or(0).min(LOOKS);
     let case = web.parts.cases.get(&link.case);
-    let words = case
-        .as_deref()
-        .map_or_else(|| accepted(&headers), |case| language(case, &headers));
-    let pages = web.pages(words);
+    let pages = web.pages(web.language(case.as_deref(), &headers));
     let again = || {
         let answer = match answer {
-            "me" | "cancel-recovery" => answer,
+            "me" | "cancel-recovery" | "rotate-keys" => answer,
             _ => "not-me",
         };
         format!(
@@ -334,6 +343,9 @@ async fn status(
             (Some(Settled::Unlocked | Settled::Closed), "not-me") => {
                 pages.processing(opened, again(), look >= LOOKS)
             }
+            (Some(Settled::Secured | Settled::Recovered), "rotate-keys") if !has_new_keys(case) => {
+                pages.processing(opened, again(), look >= LOOKS)
+            }
             (Some(settled), _) => pages.settled(opened, case, settled),
             (None, "me") if case.version > version => match pages::is_locked(case) {
                 true => pages.still_locked(opened, case),
@@ -351,7 +363,31 @@ impl Web {
         Pages {
             look: &self.look,
             w: words,
+            stale: self.parts.cases.is_behind(),
         }
+    }
+
+    /// The token in `path`, where it is a link of ours, be it expired.
+    fn good_token<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let token = path.strip_prefix("/c/")?.split('/').next()?;
+        let opened = self.parts.links.open(token, wall_clock());
+        matches!(opened, Ok(_) | Err(LinkError::Expired(_))).then_some(token)
+    }
+
+    /// The language of the case, else the browser's, else English.
+    fn language(&self, case: Option<&CaseRecord>, headers: &HeaderMap) -> &'static Words {
+        case.and_then(|case| case.locale.as_deref())
+            .and_then(|tag| self.look.site.languages.of(tag))
+            .unwrap_or_else(|| self.accepted(headers))
+    }
+
+    fn accepted(&self, headers: &HeaderMap) -> &'static Words {
+        let languages = &self.look.site.languages;
+        headers
+            .get(header::ACCEPT_LANGUAGE)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|header| languages.accepted(header))
+            .unwrap_or_else(|| languages.fallback())
     }
 
     fn count(&self, answer: &str, result: &str) {
@@ -380,17 +416,14 @@ impl Web {
         match error {
             LinkError::Expired(link) => {
                 self.count(answer, "expired");
-                let words = self
-                    .parts
-                    .cases
-                    .get(&link.case)
-                    .map_or_else(|| accepted(headers), |case| language(&case, headers));
+                let case = self.parts.cases.get(&link.case);
+                let words = self.language(case.as_deref(), headers);
                 let opened = Opened { token, link };
                 page(StatusCode::GONE, self.pages(words).expired(opened))
             }
             LinkError::Forged | LinkError::Malformed => {
                 self.count(answer, "forged");
-                let pages = self.pages(accepted(headers));
+                let pages = self.pages(self.accepted(headers));
                 page(StatusCode::NOT_FOUND, pages.plain(Plain::Forged, None))
             }
         }
@@ -407,20 +440,10 @@ fn page(status: StatusCode, html: String) -> Response {
     response
 }
 
-/// The language of the case, else the browser's, else English.
-fn language(case: &CaseRecord, headers: &HeaderMap) -> &'static Words {
-    case.locale
-        .as_deref()
-        .and_then(Words::of)
-        .unwrap_or_else(|| accepted(headers))
-}
-
-fn accepted(headers: &HeaderMap) -> &'static Words {
-    headers
-        .get(header::ACCEPT_LANGUAGE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(Words::accepted)
-        .unwrap_or_else(Words::fallback)
+/// Whether new API keys were ordered for a secured case.
+fn has_new_keys(case: &CaseRecord) -> bool {
+    let steps = case.steps.as_ref();
+    steps.is_some_and(|steps| steps.api_keys.is_some())
 }
 
 /// The first half of SHA-256, in hexadecimal: enough to tell versions of a file apart.

@@ -20,6 +20,7 @@ use section::Section;
 
 use super::{Admin, Config, Engine, GeoIp, Keys, LogFormat, LogSettings, MIB, Site, Topics, Web};
 use crate::document::{self, Diagnostics, Fields, Node, SourceFile};
+use crate::locale::{Languages, translation};
 use crate::logging;
 
 /// The configuration in the file at `path`; secrets from files and the environment.
@@ -100,10 +101,14 @@ fn read_text(
     let root = document::parse_toml(file, &mut reader.found);
     let config = root.and_then(|root| reader.config(&root));
     let Reader {
-        mut found, covered, ..
+        mut found,
+        covered,
+        translated,
+        ..
     } = reader;
     found.found.sort_by_key(|diagnostic| diagnostic.span.start);
     cover::cover(file, &covered, &mut found);
+    found.found.extend(translated.found);
     Read {
         named: config
             .as_ref()
@@ -120,6 +125,8 @@ struct Reader<'e> {
     folder: PathBuf,
     env: &'e dyn Fn(&str) -> Option<String>,
     found: Diagnostics,
+    /// The same about the files of the site's own translations.
+    translated: Diagnostics,
     /// Parts of the file that no message may show.
     covered: Vec<Range<usize>>,
     /// Full names of the settings asked for.
@@ -137,6 +144,7 @@ impl<'e> Reader<'e> {
             folder,
             env,
             found: Diagnostics::default(),
+            translated: Diagnostics::default(),
             covered: Vec::new(),
             settings: Vec::new(),
         }
@@ -291,6 +299,8 @@ impl<'e> Reader<'e> {
         let day = Duration::from_secs(24 * 60 * 60);
         let link_valid = section.duration("link_valid", day, ("10m", "7d"), self);
         let trusted_proxies = section.networks("trusted_proxies", super::own_networks, self);
+        let typed_code = section.fields().bool("typed_code", &mut self.found);
+        let typed_code = typed_code.unwrap_or(false);
         section.finish(self);
         Web {
             listen,
@@ -300,6 +310,7 @@ impl<'e> Reader<'e> {
                 .to_owned(),
             link_valid,
             trusted_proxies,
+            typed_code,
         }
     }
 
@@ -324,8 +335,18 @@ impl<'e> Reader<'e> {
             name: name.unwrap_or_default().to_owned(),
             url: url.unwrap_or_default(),
             password_url: section.url("password_url", self),
+            password_note: section.text("password_note", self).map(str::to_owned),
+            two_factor_url: section.url("two_factor_url", self),
+            sessions_url: section.url("sessions_url", self),
+            payouts_url: section.url("payouts_url", self),
+            provider_url: section.url("provider_url", self),
+            status_url: section.url("status_url", self),
             support_url: section.url("support_url", self),
             support_email: mail::bare_address("support_email", &mut section, self),
+            languages: match section.path("locale_dir", self) {
+                Some(folder) => translation::load(&folder, &mut self.translated),
+                None => Languages::default(),
+            },
         };
         section.finish(self);
         site

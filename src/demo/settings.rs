@@ -44,6 +44,7 @@ pub fn config(brokers: &str, embedded: bool, origin: &str) -> anyhow::Result<Con
             public_url: origin.to_owned(),
             link_valid: Duration::from_secs(24 * 60 * 60),
             trusted_proxies: crate::config::own_networks(),
+            typed_code: false,
         },
         admin: Admin {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
@@ -52,8 +53,8 @@ pub fn config(brokers: &str, embedded: bool, origin: &str) -> anyhow::Result<Con
             name: "Example".into(),
             url: origin.to_owned(),
             password_url: Some(format!("{origin}/demo/password")),
-            support_url: None,
             support_email: Some("support@site.example".into()),
+            ..Site::default()
         },
         keys: Keys {
             link: vec![NamedKey {
@@ -106,6 +107,7 @@ fn mail() -> Mail {
         connections: 4,
         per_hour: 3,
         retry_for: Duration::from_secs(48 * 60 * 60),
+        dkim: None,
     }
 }
 

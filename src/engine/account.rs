@@ -13,6 +13,7 @@ use crate::rules::RuleKey;
 
 use super::StateKey;
 use super::case::Case;
+pub use super::contact::Contact;
 use super::ended::Ended;
 use super::output::Evidence;
 use super::recovery::{Recoveries, Recovery};
@@ -74,6 +75,9 @@ pub struct Rest {
     pub recoveries: Option<Box<Recoveries>>,
     #[n(6)]
     pub ended: Option<Box<Ended>>,
+    /// Broker times of the mails of the last 48 h that ask nothing, where there are any.
+    #[n(7)]
+    pub calm: Option<Vec<Timestamp>>,
     /// Where the account stands among those that may be forgotten.
     #[cbor(skip)]
     pub slot: Slot,
@@ -156,24 +160,6 @@ impl Entry {
             country: self.country,
         }
     }
-}
-
-/// Where mail goes, as the newest evidence said.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct Contact {
-    /// Event time of that evidence.
-    #[n(0)]
-    pub time: Timestamp,
-    #[n(1)]
-    pub email: Option<Box<str>>,
-    #[n(2)]
-    pub verified: bool,
-    #[n(3)]
-    pub locale: Option<Box<str>>,
-    #[n(4)]
-    #[cbor(decode_with = "super::codec::list")]
-    pub owners: Vec<Box<str>>,
 }
 
 /// Values that a `first_seen` rule knows (docs/rules.md 8).
@@ -413,8 +399,12 @@ impl Account {
         let Some(rest) = self.rest.as_mut() else {
             return retired;
         };
-        rest.mails
-            .retain(|sent| now.since_ms(*sent) < super::mailing::LONG_MS);
+        let is_recent = |sent: &Timestamp| now.since_ms(*sent) < super::mailing::LONG_MS;
+        rest.mails.retain(is_recent);
+        rest.calm.take_if(|calm| {
+            calm.retain(is_recent);
+            calm.is_empty()
+        });
         if rest
             .email_change
             .as_ref()
@@ -467,10 +457,10 @@ impl Rest {
         let change = self.email_change.as_ref();
         (self.cut.0 != 0 && now.since_ms(self.cut) > act_within_ms)
             || change.is_some_and(|c| now.since_ms(c.at) >= super::mailing::EMAIL_CHANGE_MS)
-            || self
-                .mails
-                .first()
-                .is_some_and(|sent| now.since_ms(*sent) >= super::mailing::LONG_MS)
+            || [self.mails.first(), self.calm.iter().flatten().next()]
+                .into_iter()
+                .flatten()
+                .any(|sent| now.since_ms(*sent) >= super::mailing::LONG_MS)
             || self
                 .recoveries
                 .as_ref()
@@ -488,6 +478,7 @@ impl Rest {
             mails,
             recoveries,
             ended,
+            calm,
             slot: _,
         } = self;
         case.is_some()
@@ -496,6 +487,7 @@ impl Rest {
             || !mails.is_empty()
             || recoveries.is_some()
             || ended.is_some()
+            || calm.is_some()
     }
 
     fn heap_bytes(&self) -> usize {
@@ -503,6 +495,7 @@ impl Rest {
         rules.sum::<usize>()
             + list_bytes(&self.rules)
             + list_bytes(&self.mails)
+            + self.calm.as_ref().map_or(0, list_bytes)
             + self.case.as_ref().map_or(0, |case| case.heap_bytes())
             + self.recoveries.as_ref().map_or(0, |held| held.heap_bytes())
             + self.ended.as_ref().map_or(0, |ended| ended.heap_bytes())
@@ -553,41 +546,6 @@ impl RuleState {
                 Some(held) => contact.merged_with(*held),
                 None => contact,
             }));
-        }
-    }
-}
-
-impl Contact {
-    /// Bytes of a box with it.
-    pub fn heap_bytes(&self) -> usize {
-        boxed::<Contact>()
-            + self.email.as_deref().map_or(0, text_bytes)
-            + self.locale.as_deref().map_or(0, text_bytes)
-            + list_bytes(&self.owners)
-            + self.owners.iter().map(|o| text_bytes(o)).sum::<usize>()
-    }
-
-    /// Field by field the newer one, and the older one's where that has none.
-    pub fn merged_with(self, other: Contact) -> Contact {
-        let (newer, older) = if other.time > self.time {
-            (other, self)
-        } else {
-            (self, other)
-        };
-        let (email, verified) = match newer.email {
-            Some(email) => (Some(email), newer.verified),
-            None => (older.email, older.verified),
-        };
-        Contact {
-            time: newer.time,
-            email,
-            verified,
-            locale: newer.locale.or(older.locale),
-            owners: if newer.owners.is_empty() {
-                older.owners
-            } else {
-                newer.owners
-            },
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::rules::RuleKey;
 use super::account::{Contact, boxed, list_bytes, text_bytes};
 use super::operator::{LockedBy, Note};
 use super::output::{CaseId, CaseState, CaseView, Evidence, Place, Scope};
+use super::steps::Steps;
 
 /// A closed case is kept this long, so that a late answer still finds it.
 pub const KEEP_CLOSED_MS: i64 = 72 * HOUR_MS;
@@ -92,6 +93,12 @@ pub struct Case {
     #[n(22)]
     #[cbor(default, skip_if = "Vec::is_empty", decode_with = "super::codec::list")]
     pub shadows: Vec<Box<str>>,
+    /// Broker time since which it is secured, kept when its owner is back in.
+    #[n(23)]
+    pub secured_at: Option<Timestamp>,
+    /// What has been done since then; absent: nothing yet.
+    #[n(24)]
+    pub steps: Option<Steps>,
 }
 
 /// A value that the owner is asked about.
@@ -176,6 +183,8 @@ impl Case {
             locks: Vec::new(),
             notes: Vec::new(),
             shadows: Vec::new(),
+            secured_at: None,
+            steps: None,
         }
     }
 
@@ -285,6 +294,10 @@ impl Case {
     /// Moves to `state`; a state that nothing joins any more closes the case.
     pub fn become_state(&mut self, state: CaseState, now: Timestamp) {
         self.state = state;
+        if state == CaseState::Secured {
+            self.secured_at = Some(now);
+            self.steps = None;
+        }
         if state.is_open() {
             self.closed_at = None;
         } else {
@@ -335,6 +348,8 @@ impl Case {
                 CaseState::Unlocked => self.closed_at.map(|at| at.plus_ms(link_valid_ms)),
                 _ => self.lock_until,
             },
+            secured_at: self.secured_at,
+            steps: self.steps.unwrap_or_default(),
         }
     }
 

@@ -9,9 +9,11 @@ use super::account::{Account, EmailChange};
 use super::case::{Case, MAX_PLACES};
 use super::detect::{contact, with_seen};
 use super::ids::derived;
+use super::mailing::{MAIL_RECOVERED, MAIL_SECURED, MAIL_UNLOCKED, Sending};
 use super::operator;
 use super::output::{CaseState, CommandKind, RecipientPart, Scope};
 use super::recovery::hold;
+use super::steps;
 use super::timer::TimerKind;
 use super::work::{Cause, Work};
 
@@ -26,6 +28,9 @@ pub fn apply(work: &mut Work<'_>, kind: KnownType, account: &mut Account) -> boo
         KnownType::EmailChanged => email_changed(work, account),
         KnownType::ReportedStolen => reported_stolen(work, account),
         KnownType::Recovery => hold::event(work, account),
+        KnownType::TwoFactorEnabled | KnownType::TwoFactorDisabled => {
+            steps::second_factor(work, account, kind)
+        }
         _ => false,
     }
 }
@@ -42,6 +47,8 @@ pub fn is_control(kind: KnownType) -> bool {
             | KnownType::EmailChanged
             | KnownType::ReportedStolen
             | KnownType::Recovery
+            | KnownType::TwoFactorEnabled
+            | KnownType::TwoFactorDisabled
             | KnownType::AccountDeleted
     )
 }
@@ -115,6 +122,7 @@ fn case_response(work: &mut Work<'_>, account: &mut Account) -> bool {
             if meant && !already {
                 note_answer(work, account, "not_me");
                 secure(work, account, "owner_denied");
+                work.tell(account, MAIL_SECURED);
             }
             meant && !already
         }
@@ -128,9 +136,11 @@ fn case_response(work: &mut Work<'_>, account: &mut Account) -> bool {
             }
             answered
         }
-        Some("resend") if is_current => {
+        Some("rotate_keys") if by_owner && is_current => steps::rotate_keys(work, account),
+        // A case that is closed asks nothing any more.
+        Some("resend") if is_current && current.state.is_open() => {
             if let Some(rule) = current.rules.first().cloned() {
-                work.mail(account, &rule, true);
+                work.mail(account, &rule, Sending::Again);
             }
             true
         }
@@ -188,6 +198,9 @@ fn confirm(work: &mut Work<'_>, account: &mut Account, ticked: &[&str]) {
             CaseState::Closed
         };
         close(work, account, state, "owner_confirmed", locked);
+        if locked {
+            work.tell(account, MAIL_UNLOCKED);
+        }
     } else if let Some(case) = account.rest_mut().case.as_deref_mut() {
         case.touch(now);
         let case = case.clone();
@@ -353,6 +366,7 @@ fn lock_until(work: &mut Work<'_>, account: &mut Account) -> bool {
     if due {
         let reason = TimerKind::LockUntil.as_str();
         close(work, account, CaseState::Unlocked, reason, true);
+        work.tell(account, MAIL_UNLOCKED);
     }
     due
 }
@@ -379,6 +393,10 @@ fn password_changed(work: &mut Work<'_>, account: &mut Account) -> bool {
         .case()
         .is_some_and(|case| Some(&*case.id) == named && case.state == CaseState::Secured);
     if closes {
+        let now = work.now;
+        if let Some(case) = account.rest_mut().case.as_deref_mut() {
+            case.steps.get_or_insert_default().password = Some(now);
+        }
         close(
             work,
             account,
@@ -386,6 +404,7 @@ fn password_changed(work: &mut Work<'_>, account: &mut Account) -> bool {
             "password_changed",
             true,
         );
+        work.tell(account, MAIL_RECOVERED);
     }
     closes
 }
@@ -405,6 +424,7 @@ fn account_unlocked(work: &mut Work<'_>, account: &mut Account) -> bool {
     if !meant {
         return false;
     }
+    let locked = case.state.is_locked();
     let state = match case.state {
         CaseState::Secured => CaseState::Recovered,
         CaseState::Asked => CaseState::Closed,
@@ -414,6 +434,9 @@ fn account_unlocked(work: &mut Work<'_>, account: &mut Account) -> bool {
         teach_places(work, account, true);
     }
     close(work, account, state, "account_unlocked", false);
+    if locked {
+        work.tell(account, MAIL_UNLOCKED);
+    }
     true
 }
 
@@ -464,6 +487,6 @@ fn reported_stolen(work: &mut Work<'_>, account: &mut Account) -> bool {
         account.begin_case(case);
     }
     secure(work, account, "reported_stolen");
-    work.mail(account, "reported_stolen", false);
+    work.mail(account, "reported_stolen", Sending::First);
     true
 }

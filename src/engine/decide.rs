@@ -11,6 +11,7 @@ use super::account::Account;
 use super::case::{Addition, Case, device_of};
 use super::detect::{Hit, Place, with_seen};
 use super::ids::derived;
+use super::mailing::Sending;
 use super::output::{CaseState, CommandKind, Decision, Effect};
 use super::work::{Cause, Work, wider};
 
@@ -188,7 +189,7 @@ fn open(work: &mut Work<'_>, account: &mut Account, rule: &Rule, account_id: &st
     work.show(&case);
     account.begin_case(case);
     if rule.email.is_some() {
-        work.mail(account, &rule.id, false);
+        work.mail(account, &rule.id, Sending::First);
     }
 }
 
@@ -257,6 +258,6 @@ fn join(work: &mut Work<'_>, account: &mut Account, rule: &Rule, hit: &mut Hit) 
     }
     work.show(&case);
     if mail_again {
-        work.mail(account, &rule.id, false);
+        work.mail(account, &rule.id, Sending::First);
     }
 }

@@ -491,6 +491,7 @@ pub fn contact(event: &Enriched<'_>) -> Option<Contact> {
             .take(MAX_CO_OWNERS)
             .map(|owner| Box::from(&**owner))
             .collect(),
+        name: of.account_name.as_deref().map(Box::from),
     })
 }
 

@@ -10,7 +10,7 @@ use crate::event::{Control, Timestamp};
 use super::account::{Account, text_bytes};
 use super::case::Case;
 use super::control::{began_before, close, count_answer, genuine, teach_places};
-use super::mailing;
+use super::mailing::{self, MAIL_UNLOCKED};
 use super::output::{CaseState, CommandKind, RecipientPart};
 use super::recovery::hold;
 use super::work::{Cause, Work};
@@ -105,7 +105,11 @@ pub fn apply(work: &mut Work<'_>, account: &mut Account) -> bool {
         "unlock" if is_open => {
             note(work, account, control, true);
             teach_places(work, account, true);
+            let was_locked = current_is_locked(account);
             end(work, account, "operator_unlock");
+            if was_locked {
+                work.tell(account, MAIL_UNLOCKED);
+            }
             true
         }
         "undo" if current.is_some_and(|case| may_undo(case, control.rule.as_deref())) => {
@@ -138,6 +142,10 @@ pub fn apply(work: &mut Work<'_>, account: &mut Account) -> bool {
     count_answer(work, done);
     // What came of it is remembered either way.
     true
+}
+
+fn current_is_locked(account: &Account) -> bool {
+    account.case().is_some_and(|case| case.state.is_locked())
 }
 
 fn cause(reason: &str) -> Cause<'_> {

@@ -96,6 +96,8 @@ pub struct Counts {
     /// Mails that were not sent: no address is known, or the account's cap is reached.
     pub mail_no_address: u32,
     pub mail_capped: u32,
+    /// Mails that ask nothing, and were kept back for the sake of those that ask.
+    pub mail_untold: u32,
     /// Accounts that knew no place, or windows of those that do, forgotten for want of memory
     /// (docs/rules.md 15).
     pub evicted: u32,
@@ -383,6 +385,10 @@ pub struct CaseView {
     /// Broker time until which "this wasn't me" is believed after an unlock, and at which
     /// the lock ends by itself, or a recovery goes through.
     pub until: Option<Timestamp>,
+    /// Broker time since which it is secured.
+    pub secured_at: Option<Timestamp>,
+    /// What its owner has done since then.
+    pub steps: super::steps::Steps,
 }
 
 /// Who a mail goes to, which decides what its links may do (ARCHITECTURE.md, the owner's mail).
@@ -429,6 +435,8 @@ pub struct Mail {
     pub part: RecipientPart,
     pub template: Arc<str>,
     pub locale: Option<Box<str>>,
+    /// The account's name as its owner knows it; not for a notice.
+    pub account_name: Option<Box<str>>,
     pub account: Arc<str>,
     pub partition: i32,
     pub case: CaseId,

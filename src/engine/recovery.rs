@@ -11,7 +11,7 @@
 pub mod hold;
 mod told;
 
-pub use told::{MAIL_HELD, MAIL_REFUSED};
+pub use told::{MAIL_HELD, MAIL_REFUSED, MAIL_RELEASED};
 
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ use super::account::{Contact, boxed, list_bytes, text_bytes};
 use super::case::KEEP_CLOSED_MS;
 use super::mailing;
 use super::output::{CaseId, CaseState, CaseView, Evidence, Scope};
+use super::steps::Steps;
 
 /// How long a recovery is held.
 pub const HOLD_MS: i64 = DAY_MS;
@@ -150,6 +151,8 @@ impl Recovery {
             device: self.device.clone(),
             locale: self.contact.as_ref().and_then(|c| c.locale.clone()),
             until: self.is_open().then_some(self.until),
+            secured_at: None,
+            steps: Steps::default(),
         }
     }
 

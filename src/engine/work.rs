@@ -11,10 +11,10 @@ use super::account::Account;
 use super::budget::{self, Budgets, Taken};
 use super::case::Case;
 use super::ids::derived;
-use super::mailing;
+use super::mailing::{self, Sending};
 use super::output::{
-    BudgetSpent, CaseId, CaseView, Command, CommandKind, Mail, Operator, Outputs, RecipientPart,
-    Scope,
+    BudgetSpent, CaseId, CaseState, CaseView, Command, CommandKind, Mail, Operator, Outputs,
+    RecipientPart, Scope,
 };
 use super::timer::TimerKind;
 use super::trace::{Said, Trace};
@@ -187,7 +187,7 @@ impl Work<'_> {
     }
 
     /// Mails about the account's case to everybody who is told, unless the caps say no.
-    pub fn mail(&mut self, account: &mut Account, rule: &str, resend: bool) {
+    pub fn mail(&mut self, account: &mut Account, rule: &str, sending: Sending) {
         let to = self.told(account);
         let now = self.now;
         let Some(rest) = account.rest.as_mut() else {
@@ -201,7 +201,7 @@ impl Work<'_> {
             self.out.counts.mail_no_address += 1;
             return;
         }
-        if !mailing::may_mail(rest, only_failures, now) {
+        if !mailing::may_mail(rest, only_failures, sending, now) {
             self.out.counts.mail_capped += 1;
             return;
         }
@@ -209,8 +209,39 @@ impl Work<'_> {
             return;
         };
         let mail = self.letter(case, rule);
-        let again = if resend { &*self.event.event.id } else { "" };
+        let again = match sending {
+            Sending::First => "",
+            Sending::Again => &*self.event.event.id,
+        };
         self.send(to, again, &mail);
+    }
+
+    /// Tells everybody who was asked how the account's case stands by now. Nothing depends on
+    /// such a mail, so the caps may silence it.
+    pub fn tell(&mut self, account: &mut Account, template: &'static str) {
+        let to = self.told(account);
+        let now = self.now;
+        let Some(rest) = account.rest.as_mut() else {
+            return;
+        };
+        // Where a rule only locks, nobody was asked.
+        let Some(case) = rest
+            .case
+            .as_deref()
+            .filter(|case| case.template.is_some() || case.secured_at.is_some())
+        else {
+            return;
+        };
+        let rule = case.rules.first().cloned().unwrap_or_default();
+        let mut mail = self.letter(case, &rule);
+        mail.template = Arc::from(template);
+        if to.is_empty() {
+            self.out.counts.mail_no_address += 1;
+        } else if mailing::may_tell(rest, now) {
+            self.send(to, "", &mail);
+        } else {
+            self.out.counts.mail_untold += 1;
+        }
     }
 
     /// Mails about the account's case to `to`, as an operator asked: the caps, which are
@@ -250,12 +281,17 @@ impl Work<'_> {
 
     /// What every mail about `case` says, whoever it goes to.
     fn letter(&self, case: &Case, rule: &str) -> Mail {
+        let template = match case.state {
+            CaseState::Secured => mailing::MAIL_SECURED,
+            _ => case.template.as_deref().unwrap_or("was_this_you"),
+        };
         Mail {
             id: String::new(),
             to: Box::default(),
             part: RecipientPart::Notice,
-            template: Arc::from(case.template.as_deref().unwrap_or("was_this_you")),
+            template: Arc::from(template),
             locale: case.contact.as_ref().and_then(|c| c.locale.clone()),
+            account_name: case.contact.as_ref().and_then(|c| c.name.clone()),
             account: Arc::from(&*case.account),
             partition: self.source.partition,
             case: CaseId(Arc::from(&*case.id)),
@@ -279,6 +315,11 @@ impl Work<'_> {
                 id: derived("m-", &[&mail.case.0, &version, &address, again]),
                 to: address,
                 part,
+                // A notice may reach a stranger.
+                account_name: mail
+                    .account_name
+                    .clone()
+                    .filter(|_| part != RecipientPart::Notice),
                 ..mail.clone()
             });
         }

@@ -149,6 +149,7 @@ struct Draft<'a> {
     email: Option<Raw<'a>>,
     email_verified: Option<Raw<'a>>,
     previous_email: Option<Raw<'a>>,
+    account_name: Option<Raw<'a>>,
     owners: Option<Option<Vec<Cow<'a, str>>>>,
     case: Option<Raw<'a>>,
     locale: Option<Raw<'a>>,
@@ -211,6 +212,7 @@ impl<'de> Visitor<'de> for DraftSeed<'_> {
                 "email" => &mut draft.email,
                 "email_verified" => &mut draft.email_verified,
                 "previous_email" => &mut draft.previous_email,
+                "account_name" => &mut draft.account_name,
                 "case" => &mut draft.case,
                 "locale" => &mut draft.locale,
                 "user_agent" => &mut draft.user_agent,
@@ -383,6 +385,7 @@ impl<'a> Draft<'a> {
         let user = text_of("user", MAX_ACCOUNT, self.user);
         let email = text_of("email", MAX_ADDRESS, self.email);
         let previous_email = text_of("previous_email", MAX_ADDRESS, self.previous_email);
+        let account_name = text_of("account_name", MAX_ACCOUNT, self.account_name);
         let case = text_of("case", MAX_ID, self.case);
         let locale = text_of("locale", MAX_LOCALE, self.locale);
         let method = text("method", self.method);
@@ -457,6 +460,7 @@ impl<'a> Draft<'a> {
             email,
             email_verified,
             previous_email,
+            account_name,
             owners,
             case,
             locale,

@@ -4,6 +4,7 @@
 //! is a known word (country, device), a time, or goes through [`crate::locale::clean`]; the
 //! templates escape what stands in HTML.
 
+mod calm;
 mod recovery;
 mod undone;
 
@@ -12,9 +13,10 @@ use std::borrow::Cow;
 use askama::Template;
 
 use crate::config::Site;
+use crate::engine::mailing::{MAIL_RECOVERED, MAIL_SECURED, MAIL_UNLOCKED, is_calm};
 use crate::engine::operator::MAIL_UNDONE;
 use crate::engine::output::RecipientPart;
-use crate::engine::recovery::{MAIL_HELD, MAIL_REFUSED};
+use crate::engine::recovery::{MAIL_HELD, MAIL_REFUSED, MAIL_RELEASED};
 use crate::event::Timestamp;
 use crate::locale::{self, Words, clean, device, fill};
 use crate::record::MailRecord;
@@ -23,14 +25,46 @@ use crate::record::MailRecord;
 const MAX_PLACES: usize = 5;
 /// Columns at which plain text is wrapped.
 const TEXT_WIDTH: usize = 72;
+/// Characters of the account's name that are shown.
+const MAX_NAME: usize = 64;
+
+/// What the links of a mail are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leads {
+    /// "Was this you?"
+    Question,
+    /// Only to say that it was not.
+    NotMe,
+    /// To stop a recovery.
+    Recovery,
+    /// To the page that leads on.
+    On,
+}
+
+impl Leads {
+    /// `None` where the mail has no links.
+    pub fn of(template: &str, part: RecipientPart) -> Option<Leads> {
+        match (template, part) {
+            (_, RecipientPart::Notice)
+            | (MAIL_REFUSED | MAIL_RELEASED | MAIL_RECOVERED | MAIL_UNDONE, _) => None,
+            (MAIL_HELD, _) => Some(Leads::Recovery),
+            (MAIL_UNLOCKED, _) => Some(Leads::NotMe),
+            (MAIL_SECURED, RecipientPart::Owner) => Some(Leads::On),
+            (MAIL_SECURED, RecipientPart::CoOwner) => None,
+            _ => Some(Leads::Question),
+        }
+    }
+}
 
 /// Where the links of one mail lead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Links {
     /// `None` for a co-owner, who cannot say it, and where nobody is asked.
     pub me: Option<String>,
-    /// Where it leads to say that it was not the owner, or to stop a recovery.
+    /// Where it leads to say that it was not the owner, to stop a recovery, or to go on.
     pub not_me: String,
+    /// What the page asks for before "this was me" counts.
+    pub code: Option<String>,
     pub valid_until: Timestamp,
 }
 
@@ -60,13 +94,15 @@ struct Choice<'a> {
 #[template(path = "mail/mail.txt")]
 struct Text<'a> {
     w: &'a Words,
-    heading: &'a str,
     happened: &'a str,
     done: &'a str,
     ask: &'a str,
     facts: &'a [Fact<'a>],
     choices: &'a [Choice<'a>],
     links_note: &'a Option<String>,
+    by_hand: bool,
+    code: &'a Option<String>,
+    named: &'a Option<String>,
     reference: &'a str,
     help_url: &'a str,
     support: &'a Option<String>,
@@ -87,6 +123,9 @@ struct Html<'a> {
     facts: &'a [Fact<'a>],
     choices: &'a [Choice<'a>],
     links_note: &'a Option<String>,
+    by_hand: bool,
+    code: &'a Option<String>,
+    named: &'a Option<String>,
     reference: &'a str,
     help_url: &'a str,
     support: &'a Option<String>,
@@ -109,26 +148,37 @@ pub fn render(
     let w = mail
         .locale
         .as_deref()
-        .and_then(Words::of)
-        .unwrap_or_else(Words::fallback);
+        .and_then(|tag| site.languages.of(tag))
+        .unwrap_or_else(|| site.languages.fallback());
     let name = clean::line(&site.name, 80);
     let said = match mail.template.as_str() {
         MAIL_HELD => recovery::held(mail, part, w),
         MAIL_REFUSED => recovery::refused(w),
         MAIL_UNDONE => undone::said(w),
+        MAIL_RELEASED => recovery::released(part, w),
+        MAIL_UNLOCKED => calm::unlocked(part, w),
+        MAIL_SECURED => calm::secured(part, w),
+        MAIL_RECOVERED => calm::recovered(part, w),
         _ => asked(mail, part, links.is_some(), w),
     };
     let reference = clean::case_reference(&mail.case).unwrap_or_else(|| "–".to_owned());
     let facts = facts(mail, part, w);
-    let choices = match (links, mail.template.as_str()) {
-        (None, _) => Vec::new(),
-        (Some(links), MAIL_HELD) => recovery::choices(links, w),
-        (Some(links), _) => choices(links, mail.locked.is_some(), w),
+    let choices = match (links, Leads::of(&mail.template, part)) {
+        (None, _) | (_, None) => Vec::new(),
+        (Some(links), Some(Leads::Recovery)) => recovery::choices(links, w),
+        (Some(links), Some(Leads::NotMe)) => calm::not_me(links, part, w),
+        (Some(links), Some(Leads::On)) => calm::go_on(links, w),
+        (Some(links), Some(Leads::Question)) => choices(links, mail.locked.is_some(), w),
     };
     let subject = fill(said.subject, &[("site", &name)]);
-    let links_note = links.map(|links| {
-        let note = match choices.len() {
-            1 => &w.mail.link_co_owner,
+    let code = links.and_then(|links| links.code.as_ref());
+    let code = code.map(|code| fill(&w.mail.code, &[("code", code)]));
+    let name_of_account = mail.account_name.as_deref().and_then(account_name);
+    let named = name_of_account.map(|name| fill(&w.mail.trust_name, &[("name", &name)]));
+    let links_note = links.filter(|_| !choices.is_empty()).map(|links| {
+        let note = match (choices.len(), Leads::of(&mail.template, part)) {
+            (1, Some(Leads::On)) => &w.mail.link_one,
+            (1, _) => &w.mail.link_co_owner,
             _ => &w.mail.links,
         };
         fill(note, &[("until", &w.time(links.valid_until))])
@@ -136,16 +186,19 @@ pub fn render(
     let automatic = fill(&w.mail.automatic, &[("site", &name)]);
     let support = support(site).map(|to| fill(&w.mail.support, &[("support", &to)]));
     let help_url = format!("{public_url}/help");
+    let by_hand = !choices.is_empty() && can_be_asked_for(&mail.template, part);
 
     let text = Text {
         w,
-        heading: said.heading,
         happened: said.happened,
         done: &said.done,
         ask: said.ask,
         facts: &facts,
         choices: &choices,
         links_note: &links_note,
+        by_hand,
+        code: &code,
+        named: &named,
         reference: &reference,
         help_url: &help_url,
         support: &support,
@@ -164,6 +217,9 @@ pub fn render(
         facts: &facts,
         choices: &choices,
         links_note: &links_note,
+        by_hand,
+        code: &code,
+        named: &named,
         reference: &reference,
         help_url: &help_url,
         support: &support,
@@ -213,8 +269,9 @@ fn asked<'a>(mail: &MailRecord, part: RecipientPart, has_links: bool, w: &'a Wor
 }
 
 fn facts<'a>(mail: &MailRecord, part: RecipientPart, w: &'a Words) -> Vec<Fact<'a>> {
+    let calm = is_calm(&mail.template);
     let mut facts = vec![Fact {
-        name: &w.facts.what,
+        name: if calm { &w.facts.about } else { &w.facts.what },
         value: w.reason(&mail.reason).short.clone(),
     }];
     if let Some(time) = locale::parse_time(&mail.time) {
@@ -231,6 +288,14 @@ fn facts<'a>(mail: &MailRecord, part: RecipientPart, w: &'a Words) -> Vec<Fact<'
     }
     if part == RecipientPart::Notice {
         return facts;
+    }
+    if !can_be_asked_for(&mail.template, part)
+        && let Some(reference) = clean::case_reference(&mail.case)
+    {
+        facts.push(Fact {
+            name: &w.facts.reference,
+            value: reference,
+        });
     }
     let mut places: Vec<String> = Vec::new();
     for code in mail.evidence.iter().filter_map(|e| e.country.as_deref()) {
@@ -290,6 +355,22 @@ fn choices<'a>(links: &'a Links, locked: bool, w: &'a Words) -> Vec<Choice<'a>> 
         is_me: false,
     };
     me.into_iter().chain([not_me]).collect()
+}
+
+/// Whether `/help` sends it again: only what still waits for somebody.
+fn can_be_asked_for(template: &str, part: RecipientPart) -> bool {
+    matches!(
+        Leads::of(template, part),
+        Some(Leads::Question | Leads::Recovery | Leads::On)
+    )
+}
+
+/// The account's name, as far as it can be shown. Whoever is in the account may have chosen
+/// it, and mail programs make links of whatever looks like one.
+fn account_name(name: &str) -> Option<String> {
+    let name = clean::line(name, MAX_NAME);
+    let looks_like_a_link = name.contains("://") || name.contains('/') || name.contains("www.");
+    (!name.is_empty() && !looks_like_a_link).then_some(name)
 }
 
 /// Where the site wants questions to go.

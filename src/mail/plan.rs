@@ -30,6 +30,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::mailing::is_calm;
+use crate::engine::output::RecipientPart;
 use crate::event::Timestamp;
 use crate::record::{MailRecord, ReceiptRecord, SCHEMA};
 use addresses::Addresses;
@@ -385,7 +387,7 @@ impl Plan {
         // Each of a thousand would otherwise have its own time-out before it may fail.
         let give_up = is_late && self.waiting.is_failing(&mail.domain);
         if !give_up && !mail.admitted {
-            let address = MailKey::of(&mail.record.to.to_lowercase());
+            let address = share_of(&mail.record);
             if let Err(until) = self.addresses.admit(address, now.steady_ms) {
                 self.waiting.put_back(place, mail, until);
                 return Some(Step::Delayed);
@@ -555,6 +557,20 @@ impl Plan {
 
 fn end_of(mail: &Mail, retry_for: Duration) -> Timestamp {
     mail.queued.plus_ms(millis(retry_for))
+}
+
+/// Whose hourly share a mail takes: an address has one for its own account's questions, one
+/// for what asks nothing, and one for what it gets as somebody's co-owner or without having
+/// confirmed it. Else anybody who names an address in accounts of their own could delay the
+/// mail that matters.
+fn share_of(record: &MailRecord) -> MailKey {
+    let address = record.to.to_lowercase();
+    let owner = record.part == RecipientPart::Owner.as_str();
+    MailKey::of(&match (owner, is_calm(&record.template)) {
+        (true, false) => address,
+        (true, true) => format!("{address} calm"),
+        (false, _) => format!("{address} other"),
+    })
 }
 
 fn receipt(place: Place, mail: &Mail, result: &str, detail: Option<&str>, now: Now) -> Receipt {

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use lettre::Address;
 use lettre::message::Mailbox as Party;
+use lettre::message::dkim::DkimConfig;
 use tracing::{info, warn};
 
-use super::content::{self, Links};
+use super::content::{self, Leads, Links};
 use super::message;
 use super::plan::{Job, Outcome, Receipt, Ticket};
 use super::transport::{Courier, Ready, SendError};
 use crate::config::Site;
 use crate::engine::output::RecipientPart;
-use crate::engine::recovery::MAIL_HELD;
 use crate::event::Timestamp;
 use crate::link::{Link, LinkKeys};
 use crate::locale;
@@ -32,6 +32,9 @@ pub struct Sender {
     pub site: Site,
     pub public_url: String,
     pub link_valid: Duration,
+    /// Whether the page asks for the code that stands in the mail.
+    pub typed_code: bool,
+    pub signer: Option<DkimConfig>,
 }
 
 /// What ended.
@@ -129,7 +132,7 @@ impl Sender {
         let links = self.mint(record, part, now)?;
         let content = content::render(record, part, links.as_ref(), &self.public_url, &self.site)
             .map_err(|error| error.to_string())?;
-        message::build(
+        let mut message = message::build(
             &record.id,
             &self.from,
             self.reply_to.as_ref(),
@@ -137,7 +140,11 @@ impl Sender {
             content,
             now,
         )
-        .map_err(|error| error.to_string())
+        .map_err(|error| error.to_string())?;
+        if let Some(signer) = &self.signer {
+            message.sign(signer);
+        }
+        Ok(message)
     }
 
     fn mint(
@@ -146,10 +153,9 @@ impl Sender {
         part: RecipientPart,
         now: Timestamp,
     ) -> Result<Option<Links>, String> {
-        if part == RecipientPart::Notice {
+        let Some(leads) = Leads::of(&record.template, part) else {
             return Ok(None);
-        }
-        let stops = record.template == MAIL_HELD;
+        };
         let until = record.until.as_deref().and_then(locale::parse_time);
         // What can be stopped can be stopped until its end.
         let valid_until = now
@@ -166,12 +172,16 @@ impl Sender {
             })
             .map_err(|error| error.to_string())?;
         let page = format!("{}/c/{token}", self.public_url);
+        let asks_me = leads == Leads::Question && part == RecipientPart::Owner;
+        let code = (asks_me && self.typed_code).then(|| self.links.code(&token));
         Ok(Some(Links {
-            me: (part == RecipientPart::Owner && !stops).then(|| format!("{page}?answer=me")),
-            not_me: match stops {
-                true => format!("{page}?answer=cancel-recovery"),
-                false => format!("{page}?answer=not-me"),
+            me: asks_me.then(|| format!("{page}?answer=me")),
+            not_me: match leads {
+                Leads::Recovery => format!("{page}?answer=cancel-recovery"),
+                Leads::Question | Leads::NotMe => format!("{page}?answer=not-me"),
+                Leads::On => page,
             },
+            code,
             valid_until,
         }))
     }

@@ -128,7 +128,13 @@ impl ShardCounters {
             window_full
         );
         add!(answers_applied, answers_ignored, answers_forged);
-        add!(recovery_disputed, mail_no_address, mail_capped, evicted);
+        add!(
+            recovery_disputed,
+            mail_no_address,
+            mail_capped,
+            mail_untold,
+            evicted
+        );
         add!(
             geo_found,
             geo_not_found,
@@ -234,6 +240,7 @@ impl ShardCounters {
             (&metrics.answers_total, "forged", counts.answers_forged),
             (&metrics.mail_total, "no_address", counts.mail_no_address),
             (&metrics.mail_total, "capped", counts.mail_capped),
+            (&metrics.mail_total, "untold", counts.mail_untold),
             (&metrics.geoip_lookups_total, "found", counts.geo_found),
             (
                 &metrics.geoip_lookups_total,

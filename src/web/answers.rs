@@ -6,11 +6,12 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use tracing::{debug, warn};
 
+use super::guard::Typed;
 use super::pages::{Choice, Notice, Opened, Pages, Plain, RecoveryState, Settled};
-use super::{Shared, Web, accepted, language, page};
+use super::{Shared, Web, page};
 use crate::engine::output::RecipientPart;
 use crate::event::wire::{CaseResponse, case_response};
-use crate::link::{Link, LinkError};
+use crate::link::{Link, LinkError, typed_code};
 use crate::publish::{Record, wall_clock};
 use crate::record::CaseRecord;
 
@@ -32,9 +33,7 @@ pub(super) async fn me(
         link: &link,
     };
     let case = web.parts.cases.get(&link.case);
-    let words = case
-        .as_deref()
-        .map_or_else(|| accepted(&headers), |case| language(case, &headers));
+    let words = web.language(case.as_deref(), &headers);
     let pages = web.pages(words);
     if link.part != RecipientPart::Owner {
         web.count("me", "forbidden");
@@ -56,6 +55,16 @@ pub(super) async fn me(
         .filter(|(name, _)| name == "place")
         .map(|(_, value)| value.as_str())
         .collect();
+    let settled = case
+        .as_deref()
+        .is_some_and(|case| Settled::of(case).is_some() || RecoveryState::of(case).is_some());
+    if web.parts.typed_code && !settled {
+        let typed = fields.iter().find(|(name, _)| name == "code");
+        let typed = typed.map_or("", |(_, value)| value.as_str());
+        if let Some(refused) = web.refuse_code(opened, case.as_deref(), typed, pages) {
+            return refused;
+        }
+    }
     let Some(case) = case else {
         let version = shown.min(link.case_version);
         return web
@@ -63,7 +72,7 @@ pub(super) async fn me(
             .await;
     };
     // A recovery that its owner asked for needs no word of it.
-    if Settled::of(&case).is_some() || RecoveryState::of(&case).is_some() {
+    if settled {
         web.count("me", "repeated");
         return see_status(&token, "me", case.version);
     }
@@ -94,6 +103,42 @@ pub(super) async fn me(
         "me",
         case.version,
         &places,
+        pages,
+    )
+    .await
+}
+
+/// "Replace my API keys": the owner's own button on the guided page. A repeat does nothing.
+pub(super) async fn rotate_keys(
+    State(web): Shared,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+    // Read, or what was sent would stand before the connection's next request.
+    _: Fields,
+) -> Response {
+    let link = match web.open(&token, "rotate-keys", &headers) {
+        Ok(link) => link,
+        Err(response) => return *response,
+    };
+    let case = web.parts.cases.get(&link.case);
+    let pages = web.pages(web.language(case.as_deref(), &headers));
+    if link.part != RecipientPart::Owner {
+        web.count("rotate-keys", "forbidden");
+        return page(
+            StatusCode::FORBIDDEN,
+            pages.plain(Plain::Forbidden, Some(format!("/c/{token}"))),
+        );
+    }
+    let version = case
+        .as_deref()
+        .map_or(link.case_version, |case| case.version);
+    web.answer(
+        &token,
+        &link,
+        case.as_deref(),
+        "rotate_keys",
+        version,
+        &[],
         pages,
     )
     .await
@@ -131,9 +176,7 @@ async fn deny(
         Err(response) => return *response,
     };
     let case = web.parts.cases.get(&link.case);
-    let words = case
-        .as_deref()
-        .map_or_else(|| accepted(&headers), |case| language(case, &headers));
+    let words = web.language(case.as_deref(), &headers);
     // A form that cannot be read does not make the answer less clear, nor does a page that
     // did not know yet what it was about.
     let answer = match case.as_deref().map(RecoveryState::of) {
@@ -166,6 +209,8 @@ pub(super) async fn resend(
     State(web): Shared,
     Path(token): Path<String>,
     headers: HeaderMap,
+    // Read, or what was sent would stand before the connection's next request.
+    _: Fields,
 ) -> Response {
     let link = match web.parts.links.open(&token, wall_clock()) {
         Ok(link) => link,
@@ -173,9 +218,7 @@ pub(super) async fn resend(
         Err(error) => return web.refuse(&token, "resend", &error, &headers),
     };
     let case = web.parts.cases.get(&link.case);
-    let words = case
-        .as_deref()
-        .map_or_else(|| accepted(&headers), |case| language(case, &headers));
+    let words = web.language(case.as_deref(), &headers);
     web.answer(
         &token,
         &link,
@@ -209,6 +252,34 @@ pub(super) enum AnswerError {
 }
 
 impl Web {
+    /// The page that says why a typed code does not do; `None` where it does.
+    fn refuse_code(
+        &self,
+        opened: Opened<'_>,
+        case: Option<&CaseRecord>,
+        typed: &str,
+        pages: Pages<'_>,
+    ) -> Option<Response> {
+        let right = typed_code(typed) == self.parts.links.code(opened.token);
+        let ends = opened.link.expires;
+        match self.tries.judge(opened.token, ends, right, wall_clock()) {
+            Typed::Right => None,
+            Typed::Wrong => {
+                self.count("me", "wrong_code");
+                let (notice, chosen) = (Some(Notice::Code), Some(Choice::Me));
+                let html = match case {
+                    Some(case) => pages.question(opened, case, notice, chosen),
+                    None => pages.general_question(opened, notice, chosen),
+                };
+                Some(page(StatusCode::UNPROCESSABLE_ENTITY, html))
+            }
+            Typed::Spent => {
+                self.count("me", "code_spent");
+                Some(page(StatusCode::FORBIDDEN, pages.code_spent(opened)))
+            }
+        }
+    }
+
     /// Publishes an answer and leads to its status, or says that it is not recorded.
     #[allow(
         clippy::too_many_arguments,

@@ -23,6 +23,8 @@ use crate::record::CaseRecord;
 
 /// How often partitions that were added are looked for.
 const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(30);
+/// How often Kafka is asked after it was found to be away.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Bytes of cases that are kept: some 200,000 of them.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
@@ -37,6 +39,7 @@ pub struct Cases {
     max_bytes: usize,
     changes: watch::Sender<u64>,
     caught_up: AtomicBool,
+    behind: AtomicBool,
 }
 
 /// A case as it was read: records are much smaller than what they are parsed into, and few
@@ -71,6 +74,7 @@ impl Cases {
             max_bytes,
             changes: watch::Sender::new(0),
             caught_up: AtomicBool::new(false),
+            behind: AtomicBool::new(false),
         }
     }
 
@@ -108,6 +112,15 @@ impl Cases {
     /// Whether the topic was read to its end since the start: a reason to be ready.
     pub fn has_caught_up(&self) -> bool {
         self.caught_up.load(Ordering::Relaxed)
+    }
+
+    /// Whether Kafka could not be read when it was last tried: what is known may be old.
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
+    }
+
+    fn set_behind(&self, behind: bool) {
+        self.behind.store(behind, Ordering::Relaxed);
     }
 
     /// Takes one record of the topic; `None` is a tombstone. What is no case is passed over.
@@ -210,16 +223,27 @@ impl CaseReader {
                 let mut looked: Option<Instant> = None;
                 let mut complaint = Complaint::new("cases cannot be read for now");
                 while !stopped.load(Ordering::Relaxed) {
-                    if looked.is_none_or(|at| at.elapsed() > LOOK_FOR_PARTITIONS) {
+                    let every = match cases.is_behind() {
+                        true => LOOK_AGAIN,
+                        false => LOOK_FOR_PARTITIONS,
+                    };
+                    if looked.is_none_or(|at| at.elapsed() > every) {
                         match follower.find_partitions() {
-                            Ok(()) => looked = Some(Instant::now()),
-                            Err(error) => complaint.hear(&error),
+                            Ok(()) => {
+                                looked = Some(Instant::now());
+                                cases.set_behind(false);
+                            }
+                            Err(error) => {
+                                cases.set_behind(true);
+                                complaint.hear(&error);
+                            }
                         }
                     }
                     let polled = follower.poll(Duration::from_millis(100), &mut |key, value| {
                         cases.apply(key, value);
                     });
                     if let Err(error) = polled {
+                        cases.set_behind(true);
                         complaint.hear(&error);
                     }
                     if !cases.has_caught_up() && follower.has_caught_up() {

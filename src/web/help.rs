@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::answers::Answer;
 use super::pages::{Plain, RecoveryState, Settled};
-use super::{Shared, accepted, page};
+use super::{Shared, page};
 use crate::engine::output::RecipientPart;
 use crate::link::Link;
 use crate::locale::clean;
@@ -32,7 +32,7 @@ pub(super) async fn help(
     Query(state): Query<HelpState>,
     headers: HeaderMap,
 ) -> Response {
-    let pages = web.pages(accepted(&headers));
+    let pages = web.pages(web.accepted(&headers));
     page(
         StatusCode::OK,
         match state.sent {
@@ -55,7 +55,7 @@ pub(super) async fn help_asked(
 ) -> Response {
     let Ok(Form(form)) = form else {
         web.count("help", "bad");
-        let pages = web.pages(accepted(&headers));
+        let pages = web.pages(web.accepted(&headers));
         return page(
             StatusCode::BAD_REQUEST,
             pages.plain(Plain::Bad, Some("/help".to_owned())),

@@ -3,6 +3,7 @@
 //! Pure: the same case, link and settings give the same page. Which page is shown when is
 //! the handlers' business.
 
+mod guide;
 mod recovery;
 mod story;
 mod view;
@@ -16,7 +17,7 @@ use crate::engine::output::{CaseState, RecipientPart};
 use crate::link::Link;
 use crate::locale::{Words, clean, fill};
 use crate::record::CaseRecord;
-use view::{Frame, HelpPage, MeForm, MessagePage, Next, NotMeForm, QuestionPage, Tone, Way};
+use view::{Frame, HelpPage, Learned, MeForm, MessagePage, Next, NotMeForm, QuestionPage, Tone};
 
 /// What the site's settings lend to every page.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct Look {
     pub site: Site,
     /// Path of the style sheet, with its hash.
     pub css: String,
+    /// Whether "this was me" asks for the code that stands in the mail.
+    pub typed_code: bool,
 }
 
 /// The answer that a link in the mail stands for. It stands first, and is the one button that
@@ -43,6 +46,8 @@ pub enum Notice {
     Newer,
     /// "Me" without one of the places.
     NoPlace,
+    /// "Me" with another code than the mail's.
+    Code,
 }
 
 /// A link and where it stands in a URL.
@@ -100,6 +105,8 @@ pub enum Plain {
     Missing,
     Resent,
     HelpDone,
+    /// Posted from another site's page.
+    Foreign,
 }
 
 /// Renders pages in one language.
@@ -107,6 +114,8 @@ pub enum Plain {
 pub struct Pages<'a> {
     pub look: &'a Look,
     pub w: &'static Words,
+    /// Whether Kafka is away or slow, so that what is known may be old.
+    pub stale: bool,
 }
 
 impl<'a> Pages<'a> {
@@ -121,6 +130,7 @@ impl<'a> Pages<'a> {
             support_url: site.support_url.as_deref(),
             support_email: site.support_email.as_deref(),
             refresh: None,
+            stale: self.stale,
         }
     }
 
@@ -153,6 +163,7 @@ impl<'a> Pages<'a> {
             },
             action: opened.path("/me"),
             places,
+            code: self.look.typed_code,
         });
         render(QuestionPage {
             frame: self.frame(
@@ -167,6 +178,7 @@ impl<'a> Pages<'a> {
                 Notice::Moved => p.notice_moved.as_str(),
                 Notice::Newer => &p.notice_newer,
                 Notice::NoPlace => &p.notice_places,
+                Notice::Code => &p.notice_code,
             }),
             lead,
             story: Some(self.story(case, self.w.done(scope, owner))),
@@ -182,13 +194,18 @@ impl<'a> Pages<'a> {
 
     /// The question before the case is known here: the answer counts for the version that
     /// was mailed.
-    pub fn general_question(&self, opened: Opened<'_>, chosen: Option<Choice>) -> String {
+    pub fn general_question(
+        &self,
+        opened: Opened<'_>,
+        notice: Option<Notice>,
+        chosen: Option<Choice>,
+    ) -> String {
         let p = &self.w.page;
         let owner = opened.link.part == RecipientPart::Owner;
         let chosen = if owner { chosen } else { Some(Choice::NotMe) };
         render(QuestionPage {
             frame: self.frame(&p.general_title, &opened.link.case),
-            notice: None,
+            notice: notice.map(|_| p.notice_code.as_str()),
             lead: &p.general_text,
             story: None,
             again: opened.path(""),
@@ -197,6 +214,7 @@ impl<'a> Pages<'a> {
                 text: &p.general_me,
                 action: opened.path("/me"),
                 places: Vec::new(),
+                code: self.look.typed_code,
             }),
             not_me: self.not_me(opened, true),
             chosen,
@@ -211,27 +229,28 @@ impl<'a> Pages<'a> {
         let site = &self.look.site;
         let label = fill(&p.unlocked_next, &[("site", &clean::line(&site.name, 80))]);
         let home = Next::link(&label, site.url.clone());
-        let (title, text, steps, next) = match state {
-            Settled::Secured => (
-                &p.secured_title,
-                &p.secured_lead,
-                vec![
-                    p.secured_locked.as_str(),
-                    &p.secured_sessions,
-                    &p.secured_password,
-                ],
-                self.new_password(case, home),
-            ),
-            Settled::Recovered => (&p.recovered_title, &p.recovered_text, vec![], home),
-            Settled::Closed => (&p.closed_title, &p.closed_text, vec![], home),
-            Settled::Unlocked => (&p.unlocked_title, &p.unlocked_text, vec![], home),
+        let owner = opened.link.part == RecipientPart::Owner;
+        let (title, text, next) = match state {
+            Settled::Secured if owner => return self.guide(opened, case, state),
+            Settled::Recovered if owner && case.steps.is_some() => {
+                return self.guide(opened, case, state);
+            }
+            // A co-owner has nothing more to do, and no way in of another's.
+            Settled::Secured => (&p.secured_title, &p.secured_others, None),
+            Settled::Recovered => (&p.recovered_title, &p.recovered_text, Some(home)),
+            Settled::Closed => (&p.closed_title, &p.closed_text, Some(home)),
+            Settled::Unlocked => (&p.unlocked_title, &p.unlocked_text, Some(home)),
         };
+        let learned = matches!(state, Settled::Unlocked | Settled::Closed).then(|| Learned {
+            places: self.known_places(case),
+            avoid: self.w.avoid(&case.reason),
+        });
         // "This wasn't me" is believed for as long as the link lives.
         let mut not_me = matches!(state, Settled::Unlocked | Settled::Closed)
             .then(|| self.not_me(opened, false));
         if let Some(late) = &mut not_me
             && state == Settled::Unlocked
-            && opened.link.part == RecipientPart::Owner
+            && owner
         {
             late.text = &p.not_me_text_late;
         }
@@ -239,8 +258,9 @@ impl<'a> Pages<'a> {
             frame: self.frame(title, &case.id),
             tone: Tone::Good,
             paragraphs: vec![text],
-            steps,
-            next: Some(next),
+            steps: vec![],
+            learned: learned.filter(|_| owner),
+            next,
             not_me,
             chosen: None,
             version: case.version,
@@ -276,25 +296,6 @@ impl<'a> Pages<'a> {
         }
     }
 
-    fn new_password(&self, case: &CaseRecord, home: Next<'a>) -> Next<'a> {
-        let p = &self.w.page;
-        match &self.look.site.password_url {
-            Some(url) => Next {
-                title: Some(&p.secured_next_title),
-                text: Some(&p.secured_next),
-                label: p.secured_next_button.clone(),
-                way: Way::Link(with_case(url, &case.id)),
-                after: Some(&p.secured_mailbox),
-            },
-            None => Next {
-                title: Some(&p.secured_next_title),
-                text: Some(&p.secured_next),
-                after: Some(&p.secured_mailbox),
-                ..home
-            },
-        }
-    }
-
     /// The answer is recorded and has yet to show in the case.
     pub fn processing(&self, opened: Opened<'_>, next: String, slow: bool) -> String {
         let p = &self.w.page;
@@ -310,6 +311,7 @@ impl<'a> Pages<'a> {
                 &p.processing_text
             }],
             steps: vec![],
+            learned: None,
             next: again,
             not_me: None,
             chosen: None,
@@ -341,6 +343,18 @@ impl<'a> Pages<'a> {
         )
     }
 
+    /// So many wrong codes that the link takes no more.
+    pub fn code_spent(&self, opened: Opened<'_>) -> String {
+        let p = &self.w.page;
+        self.message(
+            &p.code_spent_title,
+            &opened.link.case,
+            Tone::Stop,
+            &p.code_spent_text,
+            Some(Next::post(&p.expired_button, opened.path("/resend"))),
+        )
+    }
+
     /// Kafka did not acknowledge. `back` leads to where the answer can be given again.
     pub fn failed(&self, reference: &str, back: String) -> String {
         let p = &self.w.page;
@@ -363,6 +377,7 @@ impl<'a> Pages<'a> {
             Plain::Missing => (&p.missing_title, Tone::Plain, &p.missing_text),
             Plain::Resent => (&p.resent_title, Tone::Good, &p.resent_text),
             Plain::HelpDone => (&p.help_done_title, Tone::Good, &p.help_done_text),
+            Plain::Foreign => (&p.foreign_title, Tone::Stop, &p.foreign_text),
         };
         let next = match page {
             Plain::Forged => Some(Next::link(&p.forged_help, "/help".to_owned())),
@@ -391,6 +406,7 @@ impl<'a> Pages<'a> {
             tone,
             paragraphs: vec![text],
             steps: vec![],
+            learned: None,
             next,
             not_me: None,
             chosen: None,

@@ -14,12 +14,16 @@ const STATE_KEY: &str = "000102030405060708090a0b0c0d0e0f";
 const LINK_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const ANSWER_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
+/// The seed of an Ed25519 key, in base64.
+const DKIM_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
 fn env(name: &str) -> Option<String> {
     let value = match name {
         "HOSTNAME" => "machine-7",
         "DOORWARD_STATE_KEY" => STATE_KEY,
         "DOORWARD_LINK_KEY" => LINK_KEY,
         "DOORWARD_ANSWER_KEY" => ANSWER_KEY,
+        "DOORWARD_DKIM_KEY" => DKIM_KEY,
         "DOORWARD_KAFKA_PASSWORD" | "DOORWARD_KAFKA_KEY_PASSWORD" | "DOORWARD_SMTP_PASSWORD" => {
             "hunter2\n"
         }
@@ -32,6 +36,8 @@ fn env(name: &str) -> Option<String> {
 /// of what is said.
 fn read(text: &str, files: &[(&str, &str)]) -> (Option<Config>, String, TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
+    // What the documented examples name.
+    std::fs::create_dir(folder.path().join("locale")).expect("a folder");
     for (name, content) in files {
         std::fs::write(folder.path().join(name), content).expect("written");
     }
@@ -114,6 +120,7 @@ fn each_documented_example_is_valid_and_changes_something() {
     assert_eq!(config.kafka.properties["sasl.mechanism"], "SCRAM-SHA-512");
     assert_eq!(config.kafka.secrets["sasl.password"].expose(), "hunter2");
     assert_eq!(config.mail.login.as_ref().expect("a login").0, "doorward");
+    assert_eq!(config.mail.dkim.expect("a key").selector, "doorward");
     assert!(config.rules_dir.is_some() && config.geoip.previous.is_some());
 }
 

@@ -5,9 +5,9 @@
 use std::path::Path;
 
 use doorward::engine::output::RecipientPart;
-use doorward::mail::content::{Links, render};
+use doorward::mail::content::{Leads, Links, render};
 use doorward::publish::wall_clock;
-use doorward::record::{CaseRecord, MailRecord};
+use doorward::record::{CaseRecord, MailRecord, StepsRecord};
 
 use crate::owner::{Broker, Pages, case, config, evidence, expired_token, mail, token};
 
@@ -21,6 +21,31 @@ fn gallery() {
     let broker = Broker::start();
     let pages = Pages::start(&broker);
     for locale in ["en", "de"] {
+        for template in ["unlocked", "secured", "recovered", "recovery_released"] {
+            let record = MailRecord {
+                locale: Some(locale.into()),
+                template: template.into(),
+                account_name: Some("ann_1987".into()),
+                ..mail()
+            };
+            write_mail(folder, &format!("mail-{template}-{locale}"), &record);
+        }
+        let steps = StepsRecord {
+            secured: "2026-11-22T06:10:00.000Z".into(),
+            password: Some("2026-11-22T06:20:00.000Z".into()),
+            second_factor: None,
+            api_keys: Some("2026-11-22T06:25:00.000Z".into()),
+        };
+        let case = CaseRecord {
+            id: format!("k-back-{locale}-5f2a9c41d20b"),
+            steps: Some(steps),
+            ..grown("recovered", locale)
+        };
+        broker.write_case(&case);
+        pages.wait_for_case(&case);
+        let link = token(&broker.config, &case, RecipientPart::Owner);
+        let path = format!("/c/{link}");
+        write(folder, &pages, &format!("back-{locale}"), &path);
         for state in [
             "open",
             "asked",
@@ -73,6 +98,18 @@ fn gallery() {
             },
         );
     }
+    let mut coded = Broker::start();
+    coded.config.web.typed_code = true;
+    let coded_pages = Pages::start(&coded);
+    coded.write_case(&case("open"));
+    coded_pages.wait_for_case(&case("open"));
+    let link = token(&coded.config, &case("open"), RecipientPart::Owner);
+    write(
+        folder,
+        &coded_pages,
+        "code",
+        &format!("/c/{link}?answer=me"),
+    );
     let open = grown("open", "en");
     let link = format!("/c/{}", token(&broker.config, &open, RecipientPart::Owner));
     let co_owner = format!(
@@ -157,6 +194,9 @@ fn grown(state: &str, locale: &str) -> CaseRecord {
     let mut second = case.places[0].clone();
     second.value = "country:VN".into();
     case.places.push(second);
+    for place in &mut case.places {
+        place.known = state == "unlocked";
+    }
     case
 }
 
@@ -181,9 +221,12 @@ fn save(folder: &Path, pages: &Pages, name: &str, html: String) {
 fn write_mail(folder: &Path, name: &str, mail: &MailRecord) {
     let config = config("");
     let part = RecipientPart::parse(&mail.part).expect("a part");
-    let links = (part != RecipientPart::Notice).then(|| Links {
-        me: (part == RecipientPart::Owner).then(|| "https://example.com/c/x?answer=me".into()),
+    let leads = Leads::of(&mail.template, part);
+    let links = leads.map(|leads| Links {
+        me: (part == RecipientPart::Owner && leads == Leads::Question)
+            .then(|| "https://example.com/c/x?answer=me".into()),
         not_me: "https://example.com/c/x?answer=not-me".into(),
+        code: None,
         valid_until: wall_clock().plus_ms(86_400_000),
     });
     let content = render(

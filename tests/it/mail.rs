@@ -1,6 +1,8 @@
 //! What owners get by mail.
 
+mod calm;
 pub mod recovery;
+mod signature;
 
 use doorward::engine::output::RecipientPart;
 use doorward::event::Timestamp;
@@ -20,6 +22,7 @@ fn rendered(mail: &MailRecord) -> Content {
         me: (part == RecipientPart::Owner)
             .then(|| "https://account.example.com/c/TOKEN?answer=me".into()),
         not_me: "https://account.example.com/c/TOKEN?answer=not-me".into(),
+        code: None,
         valid_until: NOW.plus_ms(86_400_000),
     });
     render(

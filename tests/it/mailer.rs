@@ -212,6 +212,40 @@ fn an_address_gets_so_many_mails_an_hour() {
     mailer.stop(&broker);
 }
 
+#[test]
+fn accounts_of_others_cannot_delay_the_mail_that_matters() {
+    let broker = Broker::start();
+    let mailbox = Mailbox::new();
+    let mailer = Running::start(&broker, Transport::Mailbox(mailbox.clone()));
+    // Somebody registers accounts with the owner's address, makes teams with it, and ends
+    // locks of their own.
+    for (n, (part, template)) in [
+        ("notice", "was_this_you"),
+        ("co_owner", "was_this_you"),
+        ("owner", "unlocked"),
+    ]
+    .repeat(5)
+    .into_iter()
+    .enumerate()
+    {
+        broker.write_mail(&MailRecord {
+            part: part.into(),
+            template: template.into(),
+            ..to(&format!("m-{n}"), "owner@example.org")
+        });
+    }
+    broker.write_mail(&to("m-theft", "owner@example.org"));
+    eventually("the owner's own mail", PATIENCE, || {
+        let mails = mailbox.all();
+        let arrived = mails.iter().any(|mail| {
+            let raw = String::from_utf8_lossy(&mail.raw);
+            raw.contains("Message-ID: <m-theft@")
+        });
+        arrived.then_some(())
+    });
+    mailer.stop(&broker);
+}
+
 /// What the little server below does with the next message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reply {

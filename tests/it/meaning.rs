@@ -1,12 +1,13 @@
 //! What rules mean, exactly: a test for each number of docs/rules.md that holds so far.
 
 mod budget;
-mod cases;
+pub mod cases;
 mod control;
 mod exceptions;
 mod operators;
 mod recovery;
 mod seen;
+mod steps;
 mod streaks;
 mod timers;
 mod windows;

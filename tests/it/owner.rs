@@ -152,7 +152,18 @@ impl Pages {
         Pages::start_with(broker, publisher)
     }
 
+    /// With metrics to look at.
+    pub fn start_counted(broker: &Broker, metrics: Arc<Metrics>) -> Pages {
+        let publisher =
+            Publisher::new(&broker.config.kafka, ACKNOWLEDGE_WITHIN).expect("a publisher");
+        Pages::start_as(broker, publisher, metrics)
+    }
+
     pub fn start_with(broker: &Broker, publisher: Publisher) -> Pages {
+        Pages::start_as(broker, publisher, Arc::new(Metrics::new()))
+    }
+
+    fn start_as(broker: &Broker, publisher: Publisher, metrics: Arc<Metrics>) -> Pages {
         let cases = Arc::new(Cases::default());
         let reader = CaseReader::start(
             &broker.config.kafka,
@@ -160,13 +171,8 @@ impl Pages {
             Arc::clone(&cases),
         )
         .expect("a case reader");
-        let parts = Parts::new(
-            &broker.config,
-            Arc::clone(&cases),
-            publisher,
-            Arc::new(Metrics::new()),
-        )
-        .expect("link keys");
+        let parts =
+            Parts::new(&broker.config, Arc::clone(&cases), publisher, metrics).expect("link keys");
         let listener = broker
             .runtime
             .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
@@ -216,6 +222,20 @@ impl Pages {
             .post(format!("http://{}{path}", self.address))
             .send_form(fields.iter().copied());
         Answer::of(response)
+    }
+
+    /// A post with headers as a browser would add.
+    pub fn post_with(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = self.agent.post(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Answer::of(request.send_form(fields.iter().copied()))
     }
 
     /// Waits until the pages know the case in this version.
@@ -320,12 +340,14 @@ pub fn config(brokers: &str) -> config::Config {
             connections: 4,
             per_hour: 3,
             retry_for: Duration::from_secs(48 * 3600),
+            dkim: None,
         },
         web: config::Web {
             listen: ([127, 0, 0, 1], 0).into(),
             public_url: "https://account.example.com".into(),
             link_valid: Duration::from_secs(24 * 3600),
             trusted_proxies: config::own_networks(),
+            typed_code: false,
         },
         admin: config::Admin {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -336,6 +358,9 @@ pub fn config(brokers: &str) -> config::Config {
             password_url: Some("https://example.com/password/new".into()),
             support_url: Some("https://example.com/support".into()),
             support_email: Some("support@example.com".into()),
+            two_factor_url: Some("https://example.com/security".into()),
+            payouts_url: Some("https://example.com/payouts".into()),
+            ..config::Site::default()
         },
         keys: config::Keys {
             link: vec![key("l1", 1)],
@@ -399,6 +424,7 @@ pub fn mail() -> MailRecord {
         part: "owner".into(),
         template: "was_this_you".into(),
         locale: Some("en-GB".into()),
+        account_name: None,
         account: "u-123".into(),
         partition: 2,
         case: "k-9c41d2".into(),
@@ -452,5 +478,6 @@ pub fn case(state: &str) -> CaseRecord {
         locks: Vec::new(),
         operators: Vec::new(),
         until: None,
+        steps: None,
     }
 }

@@ -6,8 +6,8 @@ use lettre::Address;
 use lettre::message::Mailbox;
 
 use super::{Reader, Section, secrets};
-use crate::config::{Mail, MailSecurity, Secret};
-use crate::document::Node;
+use crate::config::{Dkim, Mail, MailSecurity, Secret};
+use crate::document::{Node, Value};
 
 pub fn read(node: Option<&Node>, r: &mut Reader<'_>) -> Mail {
     let mut section = Section::of("mail", node, r);
@@ -47,6 +47,7 @@ pub fn read(node: Option<&Node>, r: &mut Reader<'_>) -> Mail {
         per_hour: section.number("per_hour", 3, 1..=100, r),
         // The outbox keeps its records for seven days, and a mail must end before its record.
         retry_for: section.duration("retry_for", 48 * hour, ("1m", "5d"), r),
+        dkim: dkim(section.fields().optional("dkim"), r),
     };
     section.finish(r);
     mail
@@ -74,6 +75,52 @@ fn login(section: &mut Section<'_>, r: &mut Reader<'_>) -> Option<(String, Secre
         _ => {}
     }
     Some((user?.to_owned(), password?))
+}
+
+/// `[mail.dkim]`: nothing, or all of it.
+fn dkim(node: Option<&Node>, r: &mut Reader<'_>) -> Option<Dkim> {
+    let is_empty = |node: &&Node| matches!(&node.value, Value::Map(entries) if entries.is_empty());
+    let node = node.filter(|node| !is_empty(node));
+    let mut section = Section::of("mail.dkim", node, r);
+    let (selector, domain) = match node {
+        Some(_) => (
+            section.needed_text("selector", "doorward", r),
+            section.needed_text("domain", "example.com", r),
+        ),
+        None => (section.text("selector", r), section.text("domain", r)),
+    };
+    let (selector, domain) = (selector.map(str::to_owned), domain.map(str::to_owned));
+    for (name, text) in [("selector", &selector), ("domain", &domain)] {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        if text.as_ref().is_some_and(|text| !text.chars().all(is_name))
+            && let Some(node) = section.fields().optional(name)
+        {
+            let message = format!("`mail.dkim.{name}` is no name in DNS");
+            section.error(node, message, None, r);
+        }
+    }
+    let at = section.fields().optional("key");
+    let key = at.and_then(|node| secrets::secret("mail.dkim.key", node, r));
+    if node.is_some() && at.is_none() {
+        section.missing("key", "{ file = \"dkim.pem\" }", r);
+    }
+    let dkim = selector
+        .zip(domain)
+        .zip(key)
+        .map(|((selector, domain), key)| Dkim {
+            selector,
+            domain,
+            key,
+        });
+    if let (Some(dkim), Some(at)) = (&dkim, at)
+        && let Err(error) = crate::mail::signature::signer(dkim)
+    {
+        let message = format!("`mail.dkim.key` cannot be used: {error}");
+        let help = "make one with `openssl genrsa -traditional -out dkim.pem 2048`".into();
+        section.error(at, message, Some(help), r);
+    }
+    section.finish(r);
+    dkim
 }
 
 fn from(section: &mut Section<'_>, r: &mut Reader<'_>) -> String {

@@ -9,7 +9,7 @@ use crate::engine::timer::TimerKind;
 use crate::engine::work::{About, Work};
 use crate::event::{Control, Outcome};
 
-use super::told::{known_contact, mail, recipients, resend, tell_of_refusal};
+use super::told::{known_contact, mail, recipients, resend, tell_of_refusal, tell_of_release};
 use super::{HOLD_MS, IN_A_ROW_MS, MAX_REQUESTS, REASON, RULE, Recovery};
 
 /// The role that may recover a team account, in any letter case.
@@ -268,6 +268,7 @@ fn close(work: &mut Work<'_>, account: &mut Account, state: CaseState) -> Option
     work.show_view(held.view(work.source));
     if state == CaseState::Released {
         forget_cancellations(account);
+        tell_of_release(work, account, &held);
     }
     Some(held)
 }

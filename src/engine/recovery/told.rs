@@ -14,6 +14,8 @@ use super::{REASON, RULE, Recovery};
 /// The mails about it: one with a button, and one that only tells.
 pub const MAIL_HELD: &str = "recovery_held";
 pub const MAIL_REFUSED: &str = "recovery_refused";
+/// It went through: nothing is left to press.
+pub const MAIL_RELEASED: &str = "recovery_released";
 /// Mails that refusals and repeats leave free, or whoever may not recover the account could
 /// keep its owner from it.
 const KEPT_FOR_HOLDS: usize = 1;
@@ -43,6 +45,7 @@ pub fn tell_of_refusal(
     let refused = Mail {
         template: Arc::from(MAIL_REFUSED),
         locale: told.and_then(|contact| contact.locale.clone()),
+        account_name: told.and_then(|contact| contact.name.clone()),
         account: Arc::from(work.event.event.account.as_deref().unwrap_or("")),
         case: CaseId(Arc::from(id)),
         case_version: 0,
@@ -73,10 +76,34 @@ pub fn resend(work: &mut Work<'_>, account: &mut Account) -> bool {
     true
 }
 
+/// Tells everybody that the recovery went through. Whoever did not ask for it must hear of
+/// it, and nothing can silence the mails about what is still held.
+pub fn tell_of_release(work: &mut Work<'_>, account: &mut Account, held: &Recovery) {
+    let now = work.now;
+    let to = recipients(account, held.contact.as_deref(), now);
+    if to.is_empty() {
+        work.out.counts.mail_no_address += 1;
+    } else if mailing::may_tell(account.rest_mut(), now) {
+        let mail = Mail {
+            template: Arc::from(MAIL_RELEASED),
+            ..mail_about(work, held)
+        };
+        work.send(to, "", &mail);
+    } else {
+        work.out.counts.mail_untold += 1;
+    }
+}
+
 pub fn mail(work: &mut Work<'_>, held: &Recovery, to: Recipients, again: &str) {
-    let held_mail = Mail {
+    let mail = mail_about(work, held);
+    work.send(to, again, &mail);
+}
+
+fn mail_about(work: &Work<'_>, held: &Recovery) -> Mail {
+    Mail {
         template: Arc::from(MAIL_HELD),
         locale: held.contact.as_ref().and_then(|c| c.locale.clone()),
+        account_name: held.contact.as_ref().and_then(|c| c.name.clone()),
         account: Arc::from(&*held.account),
         case: held.case_id(),
         case_version: held.version,
@@ -85,8 +112,7 @@ pub fn mail(work: &mut Work<'_>, held: &Recovery, to: Recipients, again: &str) {
         device: held.device.clone(),
         until: Some(held.until),
         ..blank_mail(work)
-    };
-    work.send(to, again, &held_mail);
+    }
 }
 
 fn blank_mail(work: &Work<'_>) -> Mail {
@@ -96,6 +122,7 @@ fn blank_mail(work: &Work<'_>) -> Mail {
         part: RecipientPart::Notice,
         template: Arc::from(MAIL_HELD),
         locale: None,
+        account_name: None,
         account: Arc::default(),
         partition: work.source.partition,
         case: CaseId(Arc::default()),

@@ -37,6 +37,31 @@ pub(super) fn refused(w: &Words) -> Said<'_> {
     }
 }
 
+/// It went through.
+pub(super) fn released(part: RecipientPart, w: &Words) -> Said<'_> {
+    let r = &w.recovery;
+    let owner = part == RecipientPart::Owner;
+    Said {
+        subject: match owner {
+            true => &r.subject_released,
+            false => &r.subject_released_others,
+        },
+        heading: match owner {
+            true => &r.heading_released,
+            false => &w.mail.heading_notice,
+        },
+        happened: match owner {
+            true => &r.released,
+            false => &r.released_others,
+        },
+        done: r.released_text.as_str().into(),
+        ask: match part {
+            RecipientPart::Notice => &w.mail.notice,
+            _ => &r.released_ask,
+        },
+    }
+}
+
 /// When the recovery goes through.
 pub(super) fn until(mail: &MailRecord, w: &Words) -> String {
     let until = mail.until.as_deref().and_then(locale::parse_time);

@@ -16,6 +16,7 @@ fn record(id: &str, to: &str) -> MailRecord {
         part: "owner".into(),
         template: "was_this_you".into(),
         locale: None,
+        account_name: None,
         account: "u-1".into(),
         partition: 0,
         case: "k-1".into(),

@@ -70,6 +70,7 @@ impl Pages<'_> {
             tone,
             paragraphs: vec![text, more],
             steps: vec![],
+            learned: None,
             next: (state == RecoveryState::Cancelled).then(|| Next::link(&label, site.url.clone())),
             not_me: None,
             chosen: None,

@@ -83,6 +83,12 @@ impl<'a> Pages<'a> {
         }
     }
 
+    /// The places that its owner ticked.
+    pub(super) fn known_places(&self, case: &CaseRecord) -> Vec<String> {
+        let known = case.places.iter().filter(|place| place.known);
+        known.map(|place| self.w.place(&place.value)).collect()
+    }
+
     /// The places that still ask for a tick.
     pub(super) fn place_boxes(&self, case: &CaseRecord) -> Vec<PlaceBox> {
         let w = self.w;

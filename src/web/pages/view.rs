@@ -17,6 +17,8 @@ pub(super) struct Frame<'a> {
     pub(super) support_email: Option<&'a str>,
     /// Loaded again from here after two seconds.
     pub(super) refresh: Option<String>,
+    /// Kafka is away or slow: what the page shows may be old.
+    pub(super) stale: bool,
 }
 
 impl Frame<'_> {
@@ -71,6 +73,8 @@ pub(super) struct MeForm<'a> {
     pub(super) text: &'a str,
     pub(super) action: String,
     pub(super) places: Vec<PlaceBox>,
+    /// Whether it asks for the code that stands in the mail.
+    pub(super) code: bool,
 }
 
 pub(super) struct NotMeForm<'a> {
@@ -103,10 +107,68 @@ pub(super) struct MessagePage<'a> {
     pub(super) tone: Tone,
     pub(super) paragraphs: Vec<&'a str>,
     pub(super) steps: Vec<&'a str>,
+    pub(super) learned: Option<Learned<'a>>,
     pub(super) next: Option<Next<'a>>,
     pub(super) not_me: Option<NotMeForm<'a>>,
     pub(super) chosen: Option<Choice>,
     pub(super) version: u32,
+}
+
+/// What "this was me" left behind.
+pub(super) struct Learned<'a> {
+    pub(super) places: Vec<String>,
+    pub(super) avoid: Option<&'a str>,
+}
+
+/// One thing to do after "this wasn't me".
+pub(super) struct Step<'a> {
+    /// As the page's anchor names it.
+    pub(super) id: &'static str,
+    pub(super) title: &'a str,
+    pub(super) text: &'a str,
+    /// Since when it is done.
+    pub(super) done: Option<String>,
+    pub(super) notes: Vec<&'a str>,
+    pub(super) warning: Option<&'a str>,
+    /// Its button: what stands on it, where it leads, and whether it is what comes next.
+    pub(super) way: Option<(&'a str, Way, bool)>,
+    /// For those to whom it does not apply, with where they are helped.
+    pub(super) aside: Option<(&'a str, Option<(&'a str, String)>)>,
+}
+
+impl<'a> Step<'a> {
+    pub(super) fn new(id: &'static str, title: &'a str, text: &'a str) -> Step<'a> {
+        Step {
+            id,
+            title,
+            text,
+            done: None,
+            notes: Vec::new(),
+            warning: None,
+            way: None,
+            aside: None,
+        }
+    }
+
+    /// What its state is called: some cannot be seen from here.
+    pub(super) fn state<'w>(&'w self, w: &'w Words) -> &'w str {
+        match (&self.done, self.id) {
+            (Some(done), _) => done,
+            (None, "password" | "second-factor") => &w.guide.todo,
+            (None, _) => &w.guide.optional,
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "page/guide.html")]
+pub(super) struct GuidePage<'a> {
+    pub(super) frame: Frame<'a>,
+    pub(super) stand: &'a str,
+    pub(super) steps: Vec<Step<'a>>,
+    pub(super) come_back: String,
+    pub(super) again: String,
+    pub(super) status_url: Option<&'a str>,
 }
 
 #[derive(Template)]

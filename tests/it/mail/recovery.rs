@@ -26,6 +26,7 @@ fn rendered(mail: &MailRecord) -> Content {
     let links = (part != RecipientPart::Notice).then(|| Links {
         me: None,
         not_me: "https://account.example.com/c/TOKEN?answer=cancel-recovery".into(),
+        code: None,
         valid_until: NOW.plus_ms(86_400_000),
     });
     let (url, site) = (&config.web.public_url, &config.site);

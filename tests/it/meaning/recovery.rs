@@ -273,7 +273,9 @@ fn rules_16_a_recovery_that_the_pipeline_completed_is_not_released_again() {
     let mut story = Story::new();
     asks(&mut story, 0, "r-1");
     let case = story.recovery("u");
-    assert!(recovery(&mut story, HOUR, "success", json!({ "case": case })).is_silent());
+    let said = recovery(&mut story, HOUR, "success", json!({ "case": case }));
+    assert!(said.commands.is_empty());
+    assert_eq!(&*said.mails[0].template, "recovery_released");
     assert_eq!(state(&story), CaseState::Released);
     assert!(story.wait_until(2 * DAY).is_silent());
 }

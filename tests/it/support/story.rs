@@ -430,6 +430,7 @@ fn add(sum: &mut Outputs, out: &Outputs) {
     sum.answers_forged += more.answers_forged;
     sum.mail_no_address += more.mail_no_address;
     sum.mail_capped += more.mail_capped;
+    sum.mail_untold += more.mail_untold;
     sum.evicted += more.evicted;
     sum.recovery_disputed += more.recovery_disputed;
     sum.geo_special += more.geo_special;
