@@ -1,6 +1,7 @@
 //! The command line: one file per command, each with its `Args` and its `run`.
 
 pub mod check;
+pub mod conform;
 pub mod demo;
 pub mod generate;
 mod operator;
@@ -45,6 +46,8 @@ pub enum Command {
     Demo(demo::Args),
     /// Read configuration, rules, lists and database, and say every mistake
     Check(check::Args),
+    /// Tell a login pipeline's team what its events lack
+    Conform(conform::Args),
     /// Put recorded events through the rules, and say what would have been decided
     Replay(replay::Args),
     /// Write labelled synthetic login traffic
@@ -76,6 +79,7 @@ impl Command {
         match self {
             Command::Demo(args) => demo::run(args),
             Command::Check(args) => check::run(args),
+            Command::Conform(args) => conform::run(args),
             Command::Replay(args) => replay::run(args),
             Command::Generate(args) => generate::run(args),
             Command::Record(args) => record::run(args),

@@ -18,7 +18,6 @@ mod postman;
 pub mod rounds;
 mod settings;
 pub mod stage;
-pub mod tail;
 pub mod trace;
 pub mod visitor;
 pub mod watch;

@@ -26,6 +26,8 @@ pub mod link;
 pub mod locale;
 pub mod mail;
 pub mod publish;
+pub mod stretch;
+pub mod tail;
 pub mod web;
 
 pub mod admin;
@@ -33,6 +35,7 @@ pub mod app;
 pub mod builtin;
 pub mod cli;
 pub mod config;
+pub mod conform;
 pub mod demo;
 pub mod facts;
 pub mod generate;

@@ -1,7 +1,5 @@
 //! `doorward record`: a stretch of `auth.events` out of Kafka, for `replay`.
 
-mod stretch;
-
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -11,10 +9,11 @@ use anyhow::{Context, anyhow};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::de::IgnoredAny;
 
 use super::{OrStatus, Status};
 use crate::event::Timestamp;
-use stretch::{Recording, Stretch};
+use crate::stretch::{Recording, Stretch};
 
 /// Records between two looks at the progress.
 const SHOW_EVERY: u64 = 1_000;
@@ -69,9 +68,21 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stretch = Stretch::open(&config.kafka, &config.topics.events, args.from, args.to)?;
     let bar = progress(stretch.records());
     let (mut written, mut first, mut last) = (0_u64, None, None);
+    let (mut no_json, mut first_no_json) = (0_u64, None);
     let mut output = Output::create(args.output.as_deref()).or_status(Status::Usage)?;
     let told = stretch.each(|recording| {
-        write_line(&mut output, &recording).context("the output cannot be written")?;
+        let event = match object(recording.payload.unwrap_or_default()) {
+            Ok(event) => event,
+            Err(why) => {
+                no_json += 1;
+                first_no_json.get_or_insert_with(|| {
+                    let (partition, offset) = (recording.partition, recording.offset);
+                    format!("partition {partition}, offset {offset}: {why}")
+                });
+                return Ok(());
+            }
+        };
+        write_line(&mut output, &recording, event).context("the output cannot be written")?;
         written += 1;
         first.get_or_insert(recording.broker_time);
         last = Some(recording.broker_time);
@@ -93,12 +104,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         _ => String::new(),
     };
     eprintln!("{written} records of {}{span}", config.topics.events);
-    if told.no_json > 0 {
-        eprintln!(
-            "{} messages are no JSON objects and were left out; the first is {}",
-            told.no_json,
-            told.first_no_json.as_deref().unwrap_or("")
-        );
+    if let Some(first) = first_no_json {
+        eprintln!("{no_json} messages are no JSON objects and were left out; the first is {first}");
     }
     if told.no_time > 0 {
         eprintln!(
@@ -139,8 +146,19 @@ fn progress(records: u64) -> ProgressBar {
     bar
 }
 
-fn write_line(out: &mut Output, recording: &Recording<'_>) -> io::Result<()> {
-    let mut event = recording.event;
+/// `payload`, which is a JSON object.
+fn object(payload: &[u8]) -> Result<&[u8], String> {
+    let text = std::str::from_utf8(payload).map_err(|_| "it is not UTF-8 text".to_owned())?;
+    let text = text.trim_ascii();
+    if !text.starts_with('{') {
+        return Err("it is not a JSON object".to_owned());
+    }
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
+    Ok(text.as_bytes())
+}
+
+fn write_line(out: &mut Output, recording: &Recording<'_>, event: &[u8]) -> io::Result<()> {
+    let mut event = event;
     write!(
         out,
         "{{\"broker_time\":{},\"partition\":{},\"offset\":{},\"event\":",

@@ -18,8 +18,8 @@ use crate::record::CommandRecord;
 use super::attack::{self, Attack, PipelineEvent};
 use super::people::{ATTACKERS_DEVICE, Person};
 use super::pipeline::{Obeyed, Pipeline};
-use super::tail::Tail;
 use super::trace::{Round, Seen, What};
+use crate::tail::Tail;
 
 /// Orders that may wait.
 const QUEUE: usize = 64;

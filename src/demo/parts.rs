@@ -21,8 +21,8 @@ use crate::web::cases::{CaseReader, Cases};
 use super::actor::{self, Pace};
 use super::people;
 use super::settings;
-use super::tail::Tail;
 use super::trace::Seen;
+use crate::tail::Tail;
 
 /// The rules, lists and database that are built in.
 ///

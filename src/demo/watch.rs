@@ -12,8 +12,8 @@ use crate::config::Topics;
 use crate::enrich::Facts;
 use crate::event::Timestamp;
 
-use super::tail::{Record, Tail};
 use super::trace::{EventLine, Seen, What};
+use crate::tail::{Record, Tail};
 
 /// Runs on a thread of its own until `stop` is set.
 ///

@@ -14,6 +14,7 @@
 mod bounded;
 mod check;
 mod config;
+mod conform;
 mod consumers;
 mod decode;
 mod demo;

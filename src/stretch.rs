@@ -12,9 +12,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, Timestamp as KafkaTime, TopicPartitionList};
-use serde::de::IgnoredAny;
 
-use super::super::Status;
+use crate::cli::Status;
 use crate::config;
 use crate::event::Timestamp;
 use crate::kafka::settings::{self, Quiet};
@@ -30,18 +29,18 @@ const AHEAD: usize = 4 * 1024 * 1024;
 /// One record of the stretch.
 pub struct Recording<'r> {
     pub broker_time: Timestamp,
+    /// Whether the broker set that time, rather than the producer.
+    pub is_append_time: bool,
     pub partition: i32,
     pub offset: i64,
-    /// A JSON object.
-    pub event: &'r [u8],
+    pub key: Option<&'r [u8]>,
+    pub payload: Option<&'r [u8]>,
 }
 
-/// What is to be said of what was not recorded.
+/// What is to be said of the stretch as a whole.
 #[derive(Debug, Default)]
 pub struct Told {
-    pub no_json: u64,
-    /// `partition 3, offset 12: why`.
-    pub first_no_json: Option<String>,
+    /// Records without a time, which were passed over.
     pub no_time: u64,
     /// Records whose time is their producer's.
     pub own_times: u64,
@@ -66,8 +65,24 @@ struct Part {
     end: i64,
     ended: bool,
     paused: bool,
-    waiting: VecDeque<(Timestamp, i64, Vec<u8>)>,
+    waiting: VecDeque<Waiting>,
     bytes: usize,
+}
+
+/// A record that waits for those of other partitions.
+struct Waiting {
+    time: Timestamp,
+    is_append_time: bool,
+    offset: i64,
+    key: Option<Vec<u8>>,
+    payload: Option<Vec<u8>>,
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+        length(&self.key) + length(&self.payload)
+    }
 }
 
 impl Stretch {
@@ -221,20 +236,22 @@ impl Stretch {
                 .parts
                 .iter_mut()
                 .filter_map(|(partition, part)| {
-                    let (time, offset, _) = part.waiting.front()?;
-                    Some(((*time, *partition, *offset), part))
+                    let first = part.waiting.front()?;
+                    Some(((first.time, *partition, first.offset), part))
                 })
                 .min_by_key(|(key, _)| *key);
             let (true, Some(((broker_time, partition, offset), part))) = (complete, oldest) else {
                 return Ok(());
             };
-            if let Some((_, _, event)) = part.waiting.pop_front() {
-                part.bytes -= event.len();
+            if let Some(record) = part.waiting.pop_front() {
+                part.bytes -= record.bytes();
                 each(Recording {
                     broker_time,
+                    is_append_time: record.is_append_time,
                     partition,
                     offset,
-                    event: &event,
+                    key: record.key.as_deref(),
+                    payload: record.payload.as_deref(),
                 })?;
             }
         }
@@ -308,11 +325,11 @@ fn take(
     if message.offset() >= part.end {
         return;
     }
-    let time = match message.timestamp() {
-        KafkaTime::LogAppendTime(ms) => Timestamp(ms),
+    let (time, is_append_time) = match message.timestamp() {
+        KafkaTime::LogAppendTime(ms) => (Timestamp(ms), true),
         KafkaTime::CreateTime(ms) => {
             told.own_times += 1;
-            Timestamp(ms)
+            (Timestamp(ms), false)
         }
         KafkaTime::NotAvailable => {
             told.no_time += 1;
@@ -323,33 +340,13 @@ fn take(
     if time < from || time >= to {
         return;
     }
-    let payload = message.payload().unwrap_or_default();
-    match object(payload) {
-        Ok(event) => {
-            part.bytes += event.len();
-            part.waiting
-                .push_back((time, message.offset(), event.to_vec()));
-        }
-        Err(why) => {
-            told.no_json += 1;
-            told.first_no_json.get_or_insert_with(|| {
-                format!(
-                    "partition {}, offset {}: {why}",
-                    message.partition(),
-                    message.offset()
-                )
-            });
-        }
-    }
-}
-
-/// `payload`, which is a JSON object.
-fn object(payload: &[u8]) -> Result<&[u8], String> {
-    let text = std::str::from_utf8(payload).map_err(|_| "it is not UTF-8 text".to_owned())?;
-    let text = text.trim_ascii();
-    if !text.starts_with('{') {
-        return Err("it is not a JSON object".to_owned());
-    }
-    serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
-    Ok(text.as_bytes())
+    let record = Waiting {
+        time,
+        is_append_time,
+        offset: message.offset(),
+        key: message.key().map(<[u8]>::to_vec),
+        payload: message.payload().map(<[u8]>::to_vec),
+    };
+    part.bytes += record.bytes();
+    part.waiting.push_back(record);
 }

@@ -37,7 +37,7 @@ impl Tail {
         let consumer: BaseConsumer = config
             .clone()
             // librdkafka wants a group's name even where nobody joins it.
-            .set("group.id", "doorward-demo-observer")
+            .set("group.id", "doorward-observer")
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
@@ -45,7 +45,7 @@ impl Tail {
             .set("fetch.queue.backoff.ms", "1")
             .set("queued.max.messages.kbytes", "16384")
             .create()
-            .context("no consumer for the demo's observer")?;
+            .context("no consumer for reading topics")?;
         let mut assignment = TopicPartitionList::new();
         for topic in topics {
             let metadata = patiently(|wait| consumer.fetch_metadata(Some(topic), wait))
@@ -83,7 +83,7 @@ impl Tail {
                 payload: message.payload().unwrap_or_default().to_vec(),
             })),
             Some(Err(error)) if is_passing(&error) => {
-                tracing::debug!(%error, "the demo's observer waits for the broker");
+                tracing::debug!(%error, "waits for the broker");
                 Ok(None)
             }
             Some(Err(error)) => Err(error).context("the topics can no longer be read"),
