@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests with real services, or `make deny`, need, and nothing that is there.
 #
-#   ci/install.sh services   Kafka's jars, the SMTP server, promtool, Chromium, and what the
-#                            examples in Python and Go need; prints `export` lines that name
-#                            them, for the shell that runs the tests
+#   ci/install.sh services   Kafka's jars, the SMTP server, promtool, Chromium with its driver,
+#                            axe-core, and what the examples in Python and Go need; prints
+#                            `export` lines that name them, for the shell that runs the tests
 #   ci/install.sh deny       cargo-deny
 #
 # Everything goes into $DOORWARD_TOOLS (default: the user's cache folder). Only Java, Maven,
@@ -66,6 +66,13 @@ fill_smtp() {
     (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
 }
 
+fill_axe() {
+    need npm npm
+    say "fetching axe-core"
+    cp browser/package.json browser/package-lock.json "$1"
+    (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+}
+
 # Taken out of its package rather than installed: installing starts a Prometheus server.
 fill_promtool() {
     has apt-get || die '`promtool` is missing: install Prometheus, then run this again'
@@ -105,7 +112,8 @@ install_services() {
     need python3 python3
     need go golang-go
     has chromium-browser || need chromium chromium chromium-driver
-    local kafka smtp promtool python go
+    need chromedriver chromium-driver
+    local kafka smtp promtool python go axe
     kafka="$(folder_for kafka kafka/pom.xml)"
     [ -d "$kafka" ] || fill "$kafka" fill_kafka
     smtp="$(folder_for smtp smtp/package-lock.json)"
@@ -116,13 +124,17 @@ install_services() {
         promtool="$TOOLS/prometheus/promtool"
         [ -x "$promtool" ] || fill "$TOOLS/prometheus" fill_promtool
     fi
+    axe="$(folder_for axe browser/package-lock.json)"
+    [ -d "$axe" ] || fill "$axe" fill_axe
     python="$(folder_for python ../examples/python/requirements.txt)"
     [ -d "$python" ] || fill "$python" fill_python
     go="$(folder_for go ../examples/go/go.sum)"
     [ -d "$go" ] || fill "$go" fill_go
     printf "export %s='%s'\n" DOORWARD_KAFKA_LIB "$kafka" DOORWARD_SMTP_NODE "$smtp" \
         DOORWARD_PROMTOOL "$promtool" DOORWARD_PYTHON_LIB "$python" DOORWARD_GO_CACHE "$go" \
-        DOORWARD_CHROMIUM "$(command -v chromium || command -v chromium-browser)" >&3
+        DOORWARD_CHROMIUM "$(command -v chromium || command -v chromium-browser)" \
+        DOORWARD_CHROMEDRIVER "$(command -v chromedriver)" \
+        DOORWARD_AXE "$axe/node_modules/axe-core/axe.min.js" >&3
 }
 
 install_deny() {

@@ -12,6 +12,7 @@
 )]
 
 mod bounded;
+mod browser;
 mod check;
 mod config;
 mod conform;

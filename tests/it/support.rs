@@ -5,6 +5,8 @@
 #![allow(dead_code, reason = "helpers are used by some tests and not by others")]
 
 // The paths are said, since a benchmark includes this file from another folder.
+#[path = "support/browser.rs"]
+pub mod browser;
 #[path = "support/doorward.rs"]
 pub mod doorward;
 #[path = "support/kafka.rs"]
@@ -39,13 +41,15 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the environment names for tests, as a message calls it.
-const SERVICES: [(&str, &str); 6] = [
+const SERVICES: [(&str, &str); 8] = [
     ("DOORWARD_CHROMIUM", "the Chromium browser"),
     ("DOORWARD_KAFKA_LIB", "the jars of a Kafka broker"),
     ("DOORWARD_SMTP_NODE", "node and its smtp-server package"),
     ("DOORWARD_PROMTOOL", "promtool"),
     ("DOORWARD_PYTHON_LIB", "a Kafka client for Python"),
     ("DOORWARD_GO_CACHE", "a Kafka client for Go"),
+    ("DOORWARD_CHROMEDRIVER", "Chromium and its driver"),
+    ("DOORWARD_AXE", "axe-core"),
 ];
 
 /// The service that the environment variable `variable` names, or `None`, with a printed
