@@ -1,5 +1,5 @@
 //! What one ordinary event costs: decode, enrich and four rules, as a ratio to parsing its
-//! JSON alone with the same parser on the same bytes.
+//! JSON alone with the same parser on the same bytes; and what sixteen rules more add.
 //!
 //! `cargo bench --bench engine`
 
@@ -11,6 +11,7 @@
 
 mod figures;
 mod traffic;
+mod twenty;
 
 use std::hint::black_box;
 use std::path::Path;
@@ -24,18 +25,41 @@ use doorward::event::{Source, Timestamp};
 const EVENTS: usize = 20_000;
 const ACCOUNTS: usize = 5_000;
 
-fn handle_all(engine: &Engine, decoder: &Decoder, partition: &mut Partition, lines: &[Vec<u8>]) {
-    let mut out = Outputs::default();
-    let mut dropped = Dropped::new();
-    for (offset, line) in lines.iter().enumerate() {
-        let event = decoder.decode(line, &mut dropped).unwrap();
-        let source = Source {
-            partition: 0,
-            offset: offset as i64,
+/// A rule set, and accounts that are all known, as in a service that has run for a while.
+struct Warm {
+    engine: Engine,
+    decoder: Decoder,
+    partition: Partition,
+}
+
+impl Warm {
+    fn of(rules: usize, lines: &[Vec<u8>]) -> Warm {
+        let files = twenty::files(rules);
+        assert_eq!(files.len(), rules);
+        let (engine, _) = figures::engine_of(&files, 1, Settings::MAX_FORGETTABLE_BYTES);
+        let mut warm = Warm {
+            decoder: engine.rules().decoder(),
+            engine,
+            partition: Partition::default(),
         };
-        let now = Timestamp(traffic::START_MS + offset as i64);
-        engine.handle(partition, &event, source, now, &mut out);
-        out.clear();
+        warm.handle_all(lines);
+        warm
+    }
+
+    fn handle_all(&mut self, lines: &[Vec<u8>]) {
+        let mut out = Outputs::default();
+        let mut dropped = Dropped::new();
+        for (offset, line) in lines.iter().enumerate() {
+            let event = self.decoder.decode(line, &mut dropped).unwrap();
+            let source = Source {
+                partition: 0,
+                offset: offset as i64,
+            };
+            let now = Timestamp(traffic::START_MS + offset as i64);
+            self.engine
+                .handle(&mut self.partition, &event, source, now, &mut out);
+            out.clear();
+        }
     }
 }
 
@@ -46,11 +70,8 @@ fn main() {
         "{EVENTS} events of {ACCOUNTS} accounts, {} bytes each on average",
         bytes / EVENTS
     );
-    let (engine, _) = figures::engine(1, Settings::MAX_FORGETTABLE_BYTES);
-    let decoder = engine.rules().decoder();
-    // Every account is known, as in a service that has run for a while.
-    let mut partition = Partition::default();
-    handle_all(&engine, &decoder, &mut partition, &lines);
+    let mut four = Warm::of(4, &lines);
+    let mut twenty = Warm::of(20, &lines);
 
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("event");
@@ -66,23 +87,24 @@ fn main() {
         let mut dropped = Dropped::new();
         b.iter(|| {
             for line in &lines {
-                black_box(decoder.decode(line, &mut dropped).unwrap());
+                black_box(four.decoder.decode(line, &mut dropped).unwrap());
             }
         });
     });
-    group.bench_function("decide", |b| {
-        b.iter_batched_ref(
-            || (),
-            |()| handle_all(&engine, &decoder, &mut partition, &lines),
-            BatchSize::PerIteration,
-        );
-    });
+    for (name, warm) in [("decide", &mut four), ("twenty", &mut twenty)] {
+        group.bench_function(name, |b| {
+            b.iter_batched_ref(|| (), |()| warm.handle_all(&lines), BatchSize::PerIteration);
+        });
+    }
     group.finish();
     criterion.final_summary();
 
-    if let (Some(parse), Some(decode), Some(decide)) =
-        (mean_ns("parse"), mean_ns("decode"), mean_ns("decide"))
-    {
+    if let (Some(parse), Some(decode), Some(decide), Some(twenty)) = (
+        mean_ns("parse"),
+        mean_ns("decode"),
+        mean_ns("decide"),
+        mean_ns("twenty"),
+    ) {
         let lines = [
             ("an event's JSON parsed alone", parse, ""),
             ("an event decoded", decode, ""),
@@ -99,6 +121,11 @@ fn main() {
                 &format!("{:.2} times the parse{aim}", ns / parse),
             );
         }
+        figures::figure(
+            "what twenty rules add to an event over four",
+            &format!("{:.0} ns", twenty - decide),
+            &format!("{:.2} times four (aim: less than 200 ns)", twenty / decide),
+        );
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorward::config::GeoIp;
-use doorward::document::Diagnostics;
+use doorward::document::{Diagnostics, SourceFile};
 use doorward::engine::{Engine, Settings};
 use doorward::facts::{self, Folder};
 use doorward::record::Provenance;
@@ -30,10 +30,19 @@ pub fn is_trial() -> bool {
 
 /// The shipped rules, with the built-in database; and what its outputs say of them.
 pub fn engine(partitions: u32, max_forgettable_bytes: usize) -> (Engine, Provenance) {
+    let files = Folder(None).rule_files(&mut Diagnostics::default());
+    engine_of(&files, partitions, max_forgettable_bytes)
+}
+
+/// The same with the rules in `files`.
+pub fn engine_of(
+    files: &[Arc<SourceFile>],
+    partitions: u32,
+    max_forgettable_bytes: usize,
+) -> (Engine, Provenance) {
     let loaded = facts::load(&GeoIp::default(), None).expect("the built-in facts");
     let mut found = Diagnostics::default();
-    let files = Folder(None).rule_files(&mut found);
-    let rules = RuleSet::load(&files, &loaded.facts.lists, &mut found).expect("the shipped rules");
+    let rules = RuleSet::load(files, &loaded.facts.lists, &mut found).expect("the rules");
     let provenance = loaded.provenance("auth.events", rules.hash());
     let settings = Settings {
         max_lateness_ms: 300_000,

@@ -10,6 +10,7 @@ pub mod recovery;
 pub mod replay;
 pub mod resend;
 pub mod run;
+pub mod schema;
 pub mod send;
 mod status;
 pub mod topics;
@@ -58,6 +59,8 @@ pub enum Command {
     Recovery(recovery::Args),
     /// Send the mail about a case once more, if need be to another address
     Resend(resend::Args),
+    /// Write JSON Schemas of rule files, events, commands, decisions and the configuration
+    Schema(schema::Args),
     /// Run the service
     Run(run::Args),
     /// Publish events, keyed by account
@@ -85,6 +88,7 @@ impl Command {
             Command::Record(args) => record::run(args),
             Command::Recovery(args) => recovery::run(args),
             Command::Resend(args) => resend::run(args),
+            Command::Schema(args) => schema::run(args),
             Command::Run(args) => run::run(args),
             Command::Send(args) => send::run(args),
             Command::Topics(args) => topics::run(args),

@@ -118,12 +118,14 @@ pub struct GeoIp {
     pub database: Option<PathBuf>,
     /// The database before the last update (docs/rules.md 8: new means new in both).
     pub previous: Option<PathBuf>,
+    /// Network numbers, for rules that look at `asn`.
+    pub asn_database: Option<PathBuf>,
 }
 
 impl GeoIp {
     /// The files that it names.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        [&self.database, &self.previous]
+        [&self.database, &self.previous, &self.asn_database]
             .into_iter()
             .flatten()
             .map(PathBuf::as_path)

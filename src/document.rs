@@ -5,17 +5,27 @@
 //! [`Diagnostic`], so that one look shows all of them with their line and a caret. What the
 //! values mean is the caller's business.
 
+mod bytes;
+mod duration;
+mod fields;
+mod kind;
 mod render;
+pub mod schema;
+pub mod shape;
 mod toml;
+mod words;
 mod yaml;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::event::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
-
+pub use bytes::read_text;
+pub use duration::parse_duration_ms;
+pub use fields::Fields;
+pub use kind::Kind;
 pub use render::{render, render_all};
 pub use toml::parse_toml;
+pub use words::{slip_of, suggest};
 pub use yaml::parse_yaml;
 
 /// A file's name, as messages show it, and its text.
@@ -56,6 +66,7 @@ pub enum Severity {
 /// One mistake: where it stands, what is wrong, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
+    pub kind: Kind,
     pub severity: Severity,
     pub file: Arc<SourceFile>,
     /// Bytes of the file's text; empty where only the file as a whole can be named.
@@ -82,6 +93,7 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
+    /// An error that has no kind of its own.
     pub fn error(
         &mut self,
         file: &Arc<SourceFile>,
@@ -89,7 +101,31 @@ impl Diagnostics {
         message: impl Into<String>,
         help: Option<String>,
     ) {
+        self.mistake(Kind::Other, file, span, message, help);
+    }
+
+    /// A warning that has no kind of its own.
+    pub fn warning(
+        &mut self,
+        file: &Arc<SourceFile>,
+        span: Range<usize>,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        self.doubt(Kind::Other, file, span, message, help);
+    }
+
+    /// An error of a kind.
+    pub fn mistake(
+        &mut self,
+        kind: Kind,
+        file: &Arc<SourceFile>,
+        span: Range<usize>,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
         self.found.push(Diagnostic {
+            kind,
             severity: Severity::Error,
             file: Arc::clone(file),
             span,
@@ -98,20 +134,19 @@ impl Diagnostics {
         });
     }
 
-    pub fn warning(
+    /// A warning of a kind.
+    pub fn doubt(
         &mut self,
+        kind: Kind,
         file: &Arc<SourceFile>,
         span: Range<usize>,
         message: impl Into<String>,
         help: Option<String>,
     ) {
-        self.found.push(Diagnostic {
-            severity: Severity::Warning,
-            file: Arc::clone(file),
-            span,
-            message: message.into(),
-            help,
-        });
+        self.mistake(kind, file, span, message, help);
+        if let Some(last) = self.found.last_mut() {
+            last.severity = Severity::Warning;
+        }
     }
 
     pub fn has_errors(&self) -> bool {
@@ -166,369 +201,56 @@ impl Value {
     }
 }
 
-/// Takes the fields of one map, remembers which were asked for, and reports the rest.
-pub struct Fields<'a> {
-    file: Arc<SourceFile>,
-    /// What the map is, for messages: "the rule", "`then`", "`[kafka]`".
-    what: String,
-    entries: &'a [(Key, Node)],
-    span: Range<usize>,
-    asked: Vec<&'static str>,
-}
-
-impl<'a> Fields<'a> {
-    /// `None`, and a diagnostic, where `node` is no map.
-    pub fn of(
-        file: &Arc<SourceFile>,
-        node: &'a Node,
-        what: impl Into<String>,
-        found: &mut Diagnostics,
-    ) -> Option<Fields<'a>> {
-        let what = what.into();
-        match &node.value {
-            Value::Map(entries) => Some(Fields {
-                file: Arc::clone(file),
-                what,
-                entries,
-                span: node.span.clone(),
-                asked: Vec::new(),
-            }),
-            Value::Null => {
-                found.error(file, 0..0, format!("{what} is empty"), None);
-                None
-            }
-            other => {
-                let help = match other {
-                    Value::Text(text) if text.contains(':') && !file.name.ends_with(".toml") => {
-                        Some("write `name: value`, with a space after the colon".into())
-                    }
-                    _ => None,
-                };
-                let message = format!("{what} must be a block of fields, not {}", other.kind());
-                found.error(file, node.span.clone(), message, help);
-                None
-            }
-        }
+impl Node {
+    /// The value of the field `name`, where this is a block that has it; null counts as
+    /// absent.
+    pub fn get(&self, name: &str) -> Option<&Node> {
+        let Value::Map(entries) = &self.value else {
+            return None;
+        };
+        let (_, node) = entries.iter().find(|(key, _)| key.name == name)?;
+        (node.value != Value::Null).then_some(node)
     }
 
-    pub fn file(&self) -> &Arc<SourceFile> {
-        &self.file
-    }
-
-    pub fn span(&self) -> Range<usize> {
-        self.span.clone()
-    }
-
-    /// The field's value; null counts as absent.
-    pub fn optional(&mut self, name: &'static str) -> Option<&'a Node> {
-        if !self.asked.contains(&name) {
-            self.asked.push(name);
-        }
-        self.entries
-            .iter()
-            .find(|(key, _)| key.name == name)
-            .map(|(_, node)| node)
-            .filter(|node| node.value != Value::Null)
-    }
-
-    pub fn required(&mut self, name: &'static str, found: &mut Diagnostics) -> Option<&'a Node> {
-        let node = self.optional(name);
-        if node.is_none() {
-            let place = self
-                .entries
-                .iter()
-                .find(|(key, _)| key.name == name)
-                .map_or(first_line(&self.file, &self.span), |(key, _)| {
-                    key.span.clone()
-                });
-            found.error(
-                &self.file,
-                place,
-                format!("{} needs `{name}`", self.what),
-                None,
-            );
-        }
-        node
-    }
-
-    pub fn text(&mut self, name: &'static str, found: &mut Diagnostics) -> Option<&'a str> {
-        let node = self.optional(name)?;
-        self.as_text(name, node, found)
-    }
-
-    pub fn required_text(
-        &mut self,
-        name: &'static str,
-        found: &mut Diagnostics,
-    ) -> Option<&'a str> {
-        let node = self.required(name, found)?;
-        self.as_text(name, node, found)
-    }
-
-    fn as_text(&self, name: &str, node: &'a Node, found: &mut Diagnostics) -> Option<&'a str> {
-        match &node.value {
+    pub fn as_text(&self) -> Option<&str> {
+        match &self.value {
             Value::Text(text) => Some(text),
-            other => {
-                self.wrong_type(name, node, "text", other, found);
-                None
-            }
-        }
-    }
-
-    pub fn bool(&mut self, name: &'static str, found: &mut Diagnostics) -> Option<bool> {
-        let node = self.optional(name)?;
-        match &node.value {
-            Value::Bool(value) => Some(*value),
-            other => {
-                self.wrong_type(name, node, "true or false", other, found);
-                None
-            }
-        }
-    }
-
-    /// A whole number within `range`, both ends included.
-    pub fn integer(
-        &mut self,
-        name: &'static str,
-        range: std::ops::RangeInclusive<i64>,
-        found: &mut Diagnostics,
-    ) -> Option<i64> {
-        let node = self.optional(name)?;
-        match &node.value {
-            Value::Integer(value) if range.contains(value) => Some(*value),
-            Value::Integer(value) => {
-                found.error(
-                    &self.file,
-                    node.span.clone(),
-                    if range.start() == range.end() {
-                        format!("`{name}` must be {}, not {value}", range.start())
-                    } else {
-                        let (least, most) = (range.start(), range.end());
-                        format!("`{name}` must be {least} to {most}, not {value}")
-                    },
-                    None,
-                );
-                None
-            }
-            other => {
-                self.wrong_type(name, node, "a whole number", other, found);
-                None
-            }
-        }
-    }
-
-    /// A duration such as `5m`, in milliseconds.
-    pub fn duration_ms(&mut self, name: &'static str, found: &mut Diagnostics) -> Option<i64> {
-        let node = self.optional(name)?;
-        let message = match &node.value {
-            Value::Text(text) => match parse_duration_ms(text) {
-                Ok(ms) => return Some(ms),
-                Err(help) => {
-                    found.error(
-                        &self.file,
-                        node.span.clone(),
-                        format!("`{name}: {text}` is no length of time"),
-                        Some(help),
-                    );
-                    return None;
-                }
-            },
-            Value::Integer(n) => format!("`{name}: {n}` needs a unit"),
-            other => format!("`{name}` must be a length of time, not {}", other.kind()),
-        };
-        found.error(
-            &self.file,
-            node.span.clone(),
-            message,
-            Some("write a whole number and one of ms, s, m, h, d: `30s`, `5m`, `24h`".into()),
-        );
-        None
-    }
-
-    /// One of the words in `choices`.
-    pub fn choice<T: Copy>(
-        &mut self,
-        name: &'static str,
-        choices: &[(&'static str, T)],
-        found: &mut Diagnostics,
-    ) -> Option<T> {
-        let text = self.text(name, found)?;
-        if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
-            return Some(*value);
-        }
-        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        let node = self.optional(name)?;
-        found.error(
-            &self.file,
-            node.span.clone(),
-            format!("`{name}` cannot be `{text}`"),
-            Some(suggest(text, &words)),
-        );
-        None
-    }
-
-    fn wrong_type(
-        &self,
-        name: &str,
-        node: &Node,
-        wanted: &str,
-        got: &Value,
-        found: &mut Diagnostics,
-    ) {
-        let help = match (wanted, got) {
-            ("text", Value::Integer(_) | Value::Float(_) | Value::Bool(_)) => {
-                Some("put it in quotes".to_owned())
-            }
-            ("true or false", Value::Text(t)) if matches!(t.as_str(), "yes" | "on") => {
-                Some("write `true`".to_owned())
-            }
-            ("true or false", Value::Text(t)) if matches!(t.as_str(), "no" | "off") => {
-                Some("write `false`".to_owned())
-            }
             _ => None,
-        };
-        found.error(
-            &self.file,
-            node.span.clone(),
-            format!("`{name}` must be {wanted}, not {}", got.kind()),
-            help,
-        );
-    }
-
-    /// The names asked for so far.
-    pub fn asked(&self) -> &[&'static str] {
-        &self.asked
-    }
-
-    /// Every field that was never asked for, in file order, for maps with free names.
-    pub fn rest(&self) -> impl Iterator<Item = (&'a Key, &'a Node)> + use<'a> {
-        let asked = self.asked.clone();
-        self.entries
-            .iter()
-            .filter(move |(key, _)| !asked.contains(&key.name.as_str()))
-            .map(|(key, node)| (key, node))
-    }
-
-    /// Reports every field that was never asked for, with the nearest name that was.
-    pub fn finish(self, found: &mut Diagnostics) {
-        for (key, _) in self.rest() {
-            found.error(
-                &self.file,
-                key.span.clone(),
-                format!("{} has no field `{}`", self.what, key.name),
-                Some(suggest(&key.name, &self.asked)),
-            );
         }
+    }
+
+    pub fn as_integer(&self) -> Option<i64> {
+        match self.value {
+            Value::Integer(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// A length of time such as `5m`, in milliseconds.
+    pub fn as_duration_ms(&self) -> Option<i64> {
+        parse_duration_ms(self.as_text()?).ok()
+    }
+
+    /// The items of a list; a single value counts as a list of one.
+    pub fn items(&self) -> &[Node] {
+        match &self.value {
+            Value::List(items) => items,
+            _ => std::slice::from_ref(self),
+        }
+    }
+
+    /// The node's span cut at the end of its first line, so that a caret under a whole block
+    /// stays readable.
+    pub fn first_line(&self, file: &SourceFile) -> Range<usize> {
+        first_line(file, &self.span)
     }
 }
 
-/// The first line of `span`, so that a caret under a whole block stays readable.
+/// `span` cut at the end of its first line.
 fn first_line(file: &SourceFile, span: &Range<usize>) -> Range<usize> {
-    let end = file.text[span.start.min(file.text.len())..]
+    let start = span.start.min(file.text.len());
+    let end = file.text[start..]
         .find('\n')
-        .map_or(file.text.len(), |at| span.start + at);
-    span.start..end.min(span.end.max(span.start))
-}
-
-/// The word of `known` that `written` is probably a slip of: at most two letters off, and
-/// no more than a third of it. For names that may also be somebody's own.
-pub fn slip_of<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
-    known
-        .iter()
-        .map(|word| (edit_distance(written, word), *word))
-        .filter(|(distance, word)| *distance <= 2.min(word.len() / 3))
-        .min()
-        .map(|(_, word)| word)
-}
-
-/// "did you mean …?" where one of `known` is near, else the list of them.
-pub fn suggest(written: &str, known: &[&str]) -> String {
-    let near = known
-        .iter()
-        .map(|word| (edit_distance(written, word), *word))
-        .filter(|(distance, word)| *distance <= word.len().max(3) / 3)
-        .min();
-    match near {
-        Some((_, word)) => format!("did you mean `{word}`?"),
-        None => {
-            let words: Vec<String> = known.iter().map(|word| format!("`{word}`")).collect();
-            format!("it can be {}", words.join(", "))
-        }
-    }
-}
-
-/// Edit distance in characters, two swapped neighbours being one mistake (optimal string
-/// alignment).
-fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before = vec![0; b.len() + 1];
-    let mut above: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i; b.len() + 1];
-        for j in 1..=b.len() {
-            let replaced = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            row[j] = replaced.min(above[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                row[j] = row[j].min(before[j - 2] + 1);
-            }
-        }
-        before = std::mem::replace(&mut above, row);
-    }
-    above[b.len()]
-}
-
-/// Milliseconds of a length of time such as `250ms`, `30s`, `5m`, `24h`, `365d`.
-///
-/// # Errors
-/// What to write instead.
-pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
-    let (meant, smallest_ms) = meant_ms(text)
-        .ok_or("write a whole number and one of ms, s, m, h, d: `30s`, `5m`, `24h`")?;
-    if meant > 100 * 365 * DAY_MS {
-        return Err("it can be a hundred years at most".to_owned());
-    }
-    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    if unit.len() < text.len() && UNITS.iter().any(|(known, _)| *known == unit) {
-        return Ok(meant);
-    }
-    let (unit, ms) = UNITS
-        .iter()
-        .find(|(_, ms)| *ms <= smallest_ms)
-        .unwrap_or(&UNITS[0]);
-    Err(format!("write `{}{unit}`", meant / ms))
-}
-
-/// The largest first.
-const UNITS: [(&str, i64); 5] = [
-    ("d", DAY_MS),
-    ("h", HOUR_MS),
-    ("m", MINUTE_MS),
-    ("s", SECOND_MS),
-    ("ms", 1),
-];
-
-/// What somebody meant who wrote `5min`, `24 hours`, `2w` or `1h30m`, and the smallest unit
-/// in it.
-fn meant_ms(text: &str) -> Option<(i64, i64)> {
-    let mut rest = text.trim();
-    let (mut total, mut smallest_ms) = (0_i64, i64::MAX);
-    while !rest.is_empty() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let number: i64 = rest[..digits].parse().ok()?;
-        rest = rest[digits..].trim_start();
-        let letters = rest.len() - rest.trim_start_matches(char::is_alphabetic).len();
-        let ms = match rest[..letters].to_ascii_lowercase().as_str() {
-            "ms" | "msec" | "msecs" | "millis" => 1,
-            "s" | "sec" | "secs" | "second" | "seconds" => SECOND_MS,
-            "m" | "min" | "mins" | "minute" | "minutes" => MINUTE_MS,
-            "h" | "hr" | "hrs" | "hour" | "hours" => HOUR_MS,
-            "d" | "day" | "days" => DAY_MS,
-            "w" | "week" | "weeks" => 7 * DAY_MS,
-            _ => return None,
-        };
-        total = total.checked_add(number.checked_mul(ms)?)?;
-        smallest_ms = smallest_ms.min(ms);
-        rest = rest[letters..].trim_start();
-    }
-    (!text.trim().is_empty()).then_some((total, smallest_ms))
+        .map_or(file.text.len(), |at| start + at);
+    start..end.min(span.end.max(start))
 }

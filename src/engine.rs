@@ -318,7 +318,7 @@ impl Engine {
                 }
                 _ => &rule.when,
             };
-            if !condition.holds(enriched) {
+            if !enriched.has(rule.needs) || !condition.holds(enriched) {
                 continue;
             }
             // Events at or before the cut never count again, for any rule (docs/rules.md 10).

@@ -3,6 +3,7 @@
 //! Owns the loaded databases and lists; hands them out as immutable facts. It never opens
 //! files by itself after start: the shell loads, the core asks.
 
+pub mod asn;
 pub mod geoip;
 pub mod iplist;
 
@@ -18,6 +19,8 @@ pub struct Facts {
     pub geo: Option<Arc<geoip::GeoDb>>,
     /// The database before the last update, where there is one (docs/rules.md 8).
     pub previous_geo: Option<Arc<geoip::GeoDb>>,
+    /// `None`: rules that need a network number do not apply.
+    pub asn: Option<Arc<asn::AsnDb>>,
     pub lists: iplist::Lists,
 }
 
@@ -50,6 +53,14 @@ impl Facts {
     /// The country of `ip` in the current database.
     pub fn country(&self, ip: IpAddr) -> CountryLookup {
         look_up(self.geo.as_deref(), ip)
+    }
+
+    /// The number of the network that `ip` belongs to; `None` where it is unknown.
+    pub fn asn(&self, ip: IpAddr) -> Option<u32> {
+        if crate::event::is_special_ip(ip) {
+            return None;
+        }
+        self.asn.as_ref()?.number(ip)
     }
 
     /// The country of `ip` before the last update; the current one's answer where there is

@@ -7,6 +7,7 @@
 //! accounts or Kafka.
 
 pub mod decode;
+pub mod fields;
 pub mod wire;
 
 use std::borrow::Cow;
@@ -229,6 +230,8 @@ pub struct Event<'a> {
     pub session: Option<Cow<'a, str>>,
     /// As the event names it; wins over any address.
     pub country: Option<Country>,
+    /// The number of the network, as the event names it; wins over any address.
+    pub asn: Option<u32>,
     /// Present on doorward's own event types only.
     pub control: Option<Box<Control<'a>>>,
     /// Fields that some rule asked for by name and that are not above, in the order of

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use crate::admin::Readiness;
 use crate::builtin;
 use crate::config::GeoIp;
-use crate::document::{Diagnostics, SourceFile};
+use crate::document::{self, Diagnostics, Kind, SourceFile};
 use crate::enrich::Facts;
+use crate::enrich::asn::AsnDb;
 use crate::enrich::geoip::GeoDb;
 use crate::enrich::iplist::parse;
 use crate::event::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Timestamp};
@@ -88,6 +89,10 @@ pub fn load_after(
         (None, Some(new), Some(held)) if !Arc::ptr_eq(new, held) => Some(Arc::clone(held)),
         (None, _, _) => held_previous.cloned(),
     };
+    if let Some(path) = &geoip.asn_database {
+        let held = before.and_then(|facts| facts.asn.as_ref());
+        loaded.facts.asn = open_asn(path, held, &mut loaded);
+    }
     let folder = Folder(rules_dir.map(Path::to_owned));
     loaded.facts.lists = lists::load(&folder, before.map(|facts| &facts.lists), &mut loaded)?;
     Ok(loaded)
@@ -262,6 +267,40 @@ fn open_database(
     }
 }
 
+/// Where it cannot be used, the one that is `held` stays.
+fn open_asn(path: &Path, held: Option<&Arc<AsnDb>>, loaded: &mut Loaded) -> Option<Arc<AsnDb>> {
+    loaded.files.push(path.to_owned());
+    let opened = read_file(path)
+        .map_err(|error| format!("cannot be read: {error}"))
+        .and_then(|bytes| {
+            loaded.parts.push(parse::hash(&[&bytes]));
+            AsnDb::open(bytes).map_err(|error| error.to_string())
+        });
+    match opened {
+        Ok(asn) => {
+            let (kind, built) = (asn.kind(), rfc3339(asn.built()));
+            let line = format!("database of network numbers {kind}, built {built}");
+            loaded.summary.push(line);
+            Some(Arc::new(asn))
+        }
+        Err(message) => {
+            let file = SourceFile::new(path.display().to_string(), "");
+            let what = match held {
+                Some(_) => "the one before stays in use",
+                None => "rules on `asn` do not fire",
+            };
+            loaded.unready.push((
+                "geoip.asn_database".to_owned(),
+                format!("{}: {message}; {what}", file.name),
+            ));
+            let help = "put a database there, or leave the setting `geoip.asn_database` out";
+            let help = Some(help.to_owned());
+            loaded.problems.error(&file, 0..0, message, help);
+            held.cloned()
+        }
+    }
+}
+
 /// Says that a database cannot be used, and hands back the one that is used in its place.
 fn refuse_database(
     file: &Arc<SourceFile>,
@@ -349,7 +388,8 @@ impl Folder {
             Ok(names) => names,
             Err(error) => {
                 let file = SourceFile::new(self.name(""), "");
-                found.error(
+                found.mistake(
+                    Kind::Unreadable,
                     &file,
                     0..0,
                     format!("the folder of rules cannot be read: {error}"),
@@ -360,7 +400,8 @@ impl Folder {
         };
         if names.is_empty() {
             let file = SourceFile::new(self.name(""), "");
-            found.error(
+            found.mistake(
+                Kind::NoRules,
                 &file,
                 0..0,
                 "this folder holds no rule",
@@ -403,15 +444,12 @@ impl Folder {
 /// The text file `relative`; `None`, and an error in `found`, where it cannot be read.
 fn read_text(folder: &Folder, relative: &str, found: &mut Diagnostics) -> Option<Arc<SourceFile>> {
     let name = folder.name(relative);
-    let text = folder.read(relative).and_then(|bytes| {
-        String::from_utf8(bytes)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
-    });
-    match text {
-        Ok(text) => Some(SourceFile::new(name, text)),
+    match folder.read(relative) {
+        Ok(bytes) => document::read_text(name, bytes, found),
         Err(error) => {
             let file = SourceFile::new(name, "");
-            found.error(&file, 0..0, format!("cannot be read: {error}"), None);
+            let message = format!("cannot be read: {error}");
+            found.mistake(Kind::Unreadable, &file, 0..0, message, None);
             None
         }
     }

@@ -42,6 +42,7 @@ pub mod generate;
 pub mod logging;
 pub mod metrics;
 pub mod reload;
+pub mod schema;
 pub mod topics;
 
 /// The version of this program.

@@ -4,12 +4,18 @@
 //! records at the edge, and readers (the mailer, the web, the demo, tests) turn them back.
 //! Readers accept fields they do not know.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::output::{CaseView, Command, Decision, Evidence, Mail};
+use crate::engine::output::{CaseView, Command, CommandKind, Decision, Effect, Evidence, Mail};
 
 /// The version that every record names in `schema`.
 pub const SCHEMA: u32 = 1;
+
+/// The words of a closed set, for schemas.
+fn words<T: Copy>(all: &[T], word: impl Fn(T) -> &'static str) -> Vec<&'static str> {
+    all.iter().map(|item| word(*item)).collect()
+}
 
 /// What every record of one process has in common.
 #[derive(Clone, Debug, Default)]
@@ -24,18 +30,27 @@ pub struct Provenance {
     pub lists: std::collections::BTreeMap<String, String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct SourceRecord {
+    /// The input topic.
     pub topic: String,
+    /// Its partition.
     pub partition: i32,
+    /// The offset of the event in it.
     pub offset: i64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct EvidenceRecord {
+    /// The event's id.
     pub id: String,
+    /// The event's own time, RFC 3339 in UTC.
     pub time: String,
+    /// The client's address.
     pub ip: Option<String>,
+    /// Its country, ISO 3166-1 alpha-2.
     pub country: Option<String>,
 }
 
@@ -51,37 +66,58 @@ impl From<&Evidence> for EvidenceRecord {
 }
 
 /// A message of `auth.commands`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct CommandRecord {
+    /// The version of this record.
     pub schema: u32,
+    /// The same cause has the same id for ever: a repeat can be dropped by it.
     pub id: String,
+    /// Rises for each account; a lower one than already seen is old news.
     pub seq: i64,
+    /// What to do.
+    #[schemars(extend("enum" = words(CommandKind::ALL, CommandKind::as_str)))]
     pub command: String,
+    /// The account, as the event named it.
     pub account: String,
+    /// The case that it belongs to.
     pub case: Option<String>,
+    /// The broker's time of the event that caused it, RFC 3339 in UTC.
     pub time: String,
+    /// The rule that asked for it, where one did.
     pub rule: Option<String>,
+    /// The rules at work: `sha256:` and the hash of their files.
     pub rule_set: String,
+    /// Why, in a word for programs.
     pub reason: String,
+    /// How much is locked: `all`, or `unfamiliar` devices and sessions only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
+    /// Time of the earliest evidence: devices that signed in before go on where the scope is `unfamiliar`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
+    /// Sessions to end, by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sessions: Vec<String>,
+    /// When a lock ends by itself; null: it does not.
     #[serde(default)]
     pub until: Option<String>,
+    /// Ids of the events that it rests on.
     pub evidence: Vec<String>,
     /// Who asked for it, where an operator did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<OperatorRecord>,
+    /// The event that caused it.
     pub source: SourceRecord,
 }
 
 /// An operator's word for a command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct OperatorRecord {
+    /// Who.
     pub name: String,
+    /// Why.
     pub reason: String,
 }
 
@@ -117,26 +153,44 @@ impl CommandRecord {
 }
 
 /// A message of `doorward.decisions`, and a line of `replay --output ndjson`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct DecisionRecord {
+    /// The version of this record.
     pub schema: u32,
+    /// The same cause has the same id for ever.
     pub id: String,
+    /// The completing event's own time, RFC 3339 in UTC.
     pub time: String,
+    /// The account, as the event named it.
     pub account: String,
+    /// The rule's id.
     pub rule: String,
+    /// The rule's mode.
     pub mode: String,
+    /// What came of it, the first that applies.
+    #[schemars(extend("enum" = words(Effect::ALL, Effect::as_str)))]
     pub effect: String,
+    /// How many were counted.
     pub value: u32,
+    /// Id of the event that completed it.
     pub event: String,
+    /// The events that it rests on.
     pub evidence: Vec<EvidenceRecord>,
+    /// What the rule asks for.
     pub actions: Vec<String>,
+    /// The case that it opened or joined.
     pub case: Option<String>,
     /// Id of the exception, where `effect` is `excepted`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exception: Option<String>,
+    /// The rules at work: `sha256:` and the hash of their files.
     pub rule_set: String,
+    /// Build date of the country database.
     pub geoip: Option<String>,
+    /// Name and `sha256:` hash of each list.
     pub lists: std::collections::BTreeMap<String, String>,
+    /// The event that completed it.
     pub source: SourceRecord,
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::document::{Diagnostics, SourceFile};
+use crate::document::{Diagnostics, Kind, SourceFile};
 use crate::engine::output::Scope;
 use crate::enrich::iplist::{ListId, Lists};
 use crate::event::FieldId;
@@ -100,6 +100,8 @@ pub struct Rule {
     pub tags: Vec<String>,
     /// The exceptions of the set that cover it (docs/rules.md 12).
     pub exceptions: Vec<usize>,
+    /// Which databases it needs.
+    pub needs: Needs,
     /// False where a list that it names could not be loaded: it does not fire, in either
     /// sense of its tests.
     pub usable: bool,
@@ -110,6 +112,13 @@ impl Rule {
     pub fn is_on(&self) -> bool {
         self.mode != Mode::Off && self.usable
     }
+}
+
+/// What a rule cannot be judged without, unless the event itself says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    pub country: bool,
+    pub asn: bool,
 }
 
 /// What a rule's windows and runs are kept by (docs/rules.md 9).
@@ -152,6 +161,9 @@ pub enum Field {
     UserAgent,
     Session,
     Country,
+    /// The number of the network; rules that look at it need a database.
+    Asn,
+    Owners,
     /// Any other field of the event, or `attributes.x`.
     Extra(FieldId),
 }
@@ -262,19 +274,17 @@ impl RuleSet {
             let Some(parsed) = reader.rule(file, found) else {
                 continue;
             };
-            if let Some((_, other)) = ids.iter().find(|(id, _)| *id == parsed.rule.id) {
-                found.error(
+            if let Some((_, other)) = ids.iter().find(|(id, _)| *id == parsed.id) {
+                found.mistake(
+                    Kind::DuplicateId,
                     file,
                     parsed.id_span,
-                    format!(
-                        "the id `{}` is already taken by {}",
-                        parsed.rule.id, other.name
-                    ),
+                    format!("the id `{}` is already taken by {}", parsed.id, other.name),
                     Some("ids name a rule's memory: give each rule its own".into()),
                 );
             }
-            ids.push((Arc::clone(&parsed.rule.id), Arc::clone(file)));
-            rules.push(parsed.rule);
+            ids.push((parsed.id, Arc::clone(file)));
+            rules.extend(parsed.rule);
         }
         let all_read = found.error_count() == errors_before;
         rules.sort_by(|a, b| a.id.cmp(&b.id));
@@ -373,29 +383,30 @@ impl RuleSet {
         let mut excepted = excepted.filter(|exception| exception.usable);
         excepted.any(|exception| exception.when.looks_at(Field::Country))
             || self.rules.iter().any(|rule| {
-                rule.is_on()
-                    && (rule.when.looks_at(Field::Country)
-                        || matches!(
-                            rule.detect,
-                            Detect::FirstSeen {
-                                of: Field::Country,
-                                ..
-                            } | Detect::Distinct {
-                                of: Field::Country,
-                                ..
-                            }
-                        ))
+                let counts = matches!(
+                    rule.detect,
+                    Detect::FirstSeen {
+                        of: Field::Country,
+                        ..
+                    } | Detect::Distinct {
+                        of: Field::Country,
+                        ..
+                    }
+                );
+                rule.is_on() && (rule.needs.country || counts)
             })
+    }
+
+    /// Whether some enabled rule looks at the network's number, and so needs a database.
+    pub fn needs_asn(&self) -> bool {
+        self.rules.iter().any(|rule| rule.is_on() && rule.needs.asn)
     }
 
     /// The name of a field, as rules write it.
     pub fn field_name(&self, field: Field) -> &str {
         match field {
             Field::Extra(id) => self.extra_fields.get(id.0 as usize).map_or("", |name| name),
-            known => parse::condition::FIELDS
-                .iter()
-                .find(|(_, field)| *field == known)
-                .map_or("", |(name, _)| name),
+            known => parse::fields::name_of(known).unwrap_or(""),
         }
     }
 

@@ -1,21 +1,27 @@
 //! `doorward check`: reads everything that people write, and says every mistake.
 
+mod against;
+mod machine;
+
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::Status;
 use crate::config::{GeoIp, written};
-use crate::document::{Diagnostics, Severity, render_all};
+use crate::document::{Diagnostics, Kind, Severity, SourceFile, render_all};
+use crate::enrich::iplist::Lists;
 use crate::facts::{self, Folder, Loaded};
 use crate::publish::wall_clock;
 use crate::rules::exceptions::report_expired;
 use crate::rules::{Mode, RuleSet};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  doorward check --config doorward.toml\n\n\
-                        Without --config, the rules and the built-in database are checked.\n\
-                        Exit status: 0 nothing is wrong, 1 something is.")]
+#[command(after_help = "Examples:\n  doorward check --config doorward.toml\n  \
+                  doorward check --rules rules --against rules-in-production\n  \
+                  doorward check --rules rules --output sarif > doorward.sarif\n\n\
+                  Without --config, the rules and the built-in database are checked.\n\
+                  Exit status: 0 nothing is wrong (warnings aside), 1 something is.")]
 pub struct Args {
     /// Configuration to read, and with it the rules, lists and database that it names
     #[arg(long, value_name = "FILE")]
@@ -24,6 +30,20 @@ pub struct Args {
     /// the built-in rules
     #[arg(long, value_name = "DIR")]
     pub rules: Option<PathBuf>,
+    /// The rules before: warns of every id that names something else than there, so that its
+    /// memory of accounts would begin anew
+    #[arg(long, value_name = "DIR")]
+    pub against: Option<PathBuf>,
+    /// `text` for people; `json` and `sarif` (2.1.0) for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+    Sarif,
 }
 
 /// # Errors
@@ -35,18 +55,28 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => Some((None, GeoIp::default())),
     };
     // A configuration that cannot be read at all leaves nothing to look at but --rules.
-    match (args.rules, named) {
+    let folder = match (args.rules, named) {
         (Some(rules), named) => {
             let geoip = named.map_or_else(GeoIp::default, |(_, geoip)| geoip);
-            checked.rules(&geoip, Some(&rules));
+            Some((geoip, Some(rules)))
         }
-        (None, Some((rules, geoip))) => checked.rules(&geoip, rules.as_deref()),
-        (None, None) => {}
+        (None, Some((rules, geoip))) => Some((geoip, rules)),
+        (None, None) => None,
+    };
+    if let Some((geoip, dir)) = folder {
+        checked.rules(&geoip, dir.as_deref());
+        if let Some(before) = &args.against {
+            against::compare(dir.as_deref(), before, &mut checked.found);
+        }
     }
 
     let mut out = std::io::stdout().lock();
-    let color = std::io::stdout().is_terminal();
-    out.write_all(checked.report(color).as_bytes())?;
+    let said = match args.output {
+        Output::Text => checked.report(std::io::stdout().is_terminal()),
+        Output::Json => machine::json(&checked),
+        Output::Sarif => machine::sarif(&checked),
+    };
+    out.write_all(said.as_bytes())?;
     out.flush()?;
     Ok(match checked.found.has_errors() {
         true => Status::Failed.into(),
@@ -86,18 +116,38 @@ impl Checked {
             Ok(loaded) => loaded,
             Err(found) => {
                 self.found.found.extend(found.found);
+                // Which lists there are is not known, so none is missed.
+                let mut rest = Diagnostics::default();
+                RuleSet::load(&files, &Lists::default(), &mut rest);
+                rest.found.retain(|d| d.kind != Kind::UnknownList);
+                self.found.found.extend(rest.found);
                 return;
             }
         };
         if let Some(rules) = RuleSet::load(&files, &loaded.facts.lists, &mut self.found) {
             report_expired(rules.exceptions(), wall_clock(), &mut self.found);
             self.good.push(describe(&rules));
+            if rules.needs_asn() && loaded.facts.asn.is_none() {
+                let file = SourceFile::new(folder.name(""), "");
+                self.found.warning(
+                    &file,
+                    0..0,
+                    "some rule looks at `asn`, and there is no database of network numbers: it \
+                     judges only events that bring the number themselves",
+                    Some("name one in the configuration: `geoip.asn_database`".into()),
+                );
+            }
         }
         let Loaded {
             problems, summary, ..
         } = loaded;
         self.found.found.extend(problems.found);
         self.good.extend(summary);
+    }
+
+    fn warnings(&self) -> usize {
+        let found = self.found.found.iter();
+        found.filter(|d| d.severity == Severity::Warning).count()
     }
 
     /// Every mistake with its place, then what is good, then the sum.
@@ -110,14 +160,7 @@ impl Checked {
         for good in &self.good {
             text += &format!("good: {good}\n");
         }
-        let errors = self.found.error_count();
-        let warnings = self
-            .found
-            .found
-            .iter()
-            .filter(|d| d.severity == Severity::Warning)
-            .count();
-        text += &match (errors, warnings) {
+        text += &match (self.found.error_count(), self.warnings()) {
             (0, 0) => "nothing is wrong\n".to_owned(),
             (0, n) => format!("{}, nothing is wrong\n", count(n, "warning")),
             (e, 0) => format!("{}\n", count(e, "mistake")),

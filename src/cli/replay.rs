@@ -143,6 +143,7 @@ fn load(rules_dir: Option<&Path>, args: &Args) -> anyhow::Result<Loaded> {
     let geoip = GeoIp {
         database: args.geoip.clone(),
         previous: None,
+        asn_database: None,
     };
     let loaded = facts::load(&geoip, rules_dir).map_err(|found| super::refused(&found))?;
     if let (Some(path), None) = (&args.geoip, &loaded.facts.geo) {

@@ -84,6 +84,11 @@ pub fn inspect(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Read {
 
 /// The full names of all settings, such as `kafka.brokers`.
 pub fn settings() -> Vec<String> {
+    types().into_iter().map(|(name, _)| name).collect()
+}
+
+/// All settings by their full names, each with the JSON Schema of what it is read as.
+pub fn types() -> Vec<(String, serde_json::Value)> {
     let file = SourceFile::new("", "");
     let mut reader = Reader::new(&file, PathBuf::new(), &|_| None);
     if let Some(root) = document::parse_toml(&file, &mut reader.found) {
@@ -130,7 +135,7 @@ struct Reader<'e> {
     /// Parts of the file that no message may show.
     covered: Vec<Range<usize>>,
     /// Full names of the settings asked for.
-    settings: Vec<String>,
+    settings: Vec<(String, serde_json::Value)>,
 }
 
 impl<'e> Reader<'e> {
@@ -272,6 +277,7 @@ impl<'e> Reader<'e> {
         let geoip = GeoIp {
             database: section.path("database", self),
             previous: section.path("previous", self),
+            asn_database: section.path("asn_database", self),
         };
         section.finish(self);
         geoip

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Diagnostics, Key, Node, SourceFile, Value};
+use super::{Diagnostics, Key, Kind, Node, SourceFile, Value};
 
 /// The tree of a TOML file. `None`, and every mistake of its syntax, where it has any.
 pub fn parse_toml(file: &Arc<SourceFile>, found: &mut Diagnostics) -> Option<Node> {
@@ -13,7 +13,8 @@ pub fn parse_toml(file: &Arc<SourceFile>, found: &mut Diagnostics) -> Option<Nod
     for error in &errors {
         let message = error.message().lines().collect::<Vec<_>>().join(", ");
         let span = error.span().unwrap_or(0..0);
-        found.error(
+        found.mistake(
+            Kind::NotToml,
             file,
             span,
             format!("this is not readable TOML: {message}"),

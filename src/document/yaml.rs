@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 use serde_saphyr::{Location, Spanned};
 
-use super::{Diagnostics, Key, Node, SourceFile, Value};
+use super::{Diagnostics, Key, Kind, Node, SourceFile, Value};
 
 /// Blocks and lists inside each other; a rule needs about six.
 const MAX_DEPTH: usize = 32;
@@ -19,9 +19,18 @@ const MAX_DEPTH: usize = 32;
 /// The tree of a YAML file. `None`, and a diagnostic, where it cannot be read at all; a name
 /// that stands twice in a block is an error, and the rest is read all the same.
 pub fn parse_yaml(file: &Arc<SourceFile>, found: &mut Diagnostics) -> Option<Node> {
-    if let Some((span, message, help)) = explain::before_parsing(&file.text) {
-        found.error(file, span, message, Some(help));
+    if let Some((kind, span, message, help)) = explain::before_parsing(&file.text) {
+        found.mistake(kind, file, span, message, Some(help));
         return None;
+    }
+    if file.text.starts_with('\u{feff}') {
+        found.doubt(
+            Kind::ByteOrderMark,
+            file,
+            0..0,
+            "this file begins with a byte order mark, which nobody sees and some programs trip over",
+            Some("save it as UTF-8 without BOM; editors have a setting for it".into()),
+        );
     }
     let options = serde_saphyr::options! {
         strict_booleans: true,
@@ -43,8 +52,8 @@ pub fn parse_yaml(file: &Arc<SourceFile>, found: &mut Diagnostics) -> Option<Nod
         Err(error) => {
             let error = error.without_snippet();
             let at = error.location().map_or(0, |l| offset(&file.text, &l));
-            let (span, message, help) = explain::error(error, &file.text, at);
-            found.error(file, span, message, help);
+            let (kind, span, message, help) = explain::error(error, &file.text, at);
+            found.mistake(kind, file, span, message, help);
             None
         }
     }
@@ -104,7 +113,8 @@ fn map(
             name: key.value,
         };
         if !names.insert(key.name.clone()) {
-            found.error(
+            found.mistake(
+                Kind::DuplicateField,
                 file,
                 key.span.clone(),
                 format!("`{}` stands here twice", key.name),

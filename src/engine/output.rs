@@ -131,6 +131,17 @@ pub enum CommandKind {
 }
 
 impl CommandKind {
+    pub const ALL: &[CommandKind] = &[
+        CommandKind::LockAccount,
+        CommandKind::UnlockAccount,
+        CommandKind::RequirePasswordChange,
+        CommandKind::RevokeSessions,
+        CommandKind::RotateApiKeys,
+        CommandKind::HoldRecovery,
+        CommandKind::ReleaseRecovery,
+        CommandKind::CancelRecovery,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             CommandKind::LockAccount => "lock_account",

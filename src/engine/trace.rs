@@ -94,6 +94,9 @@ pub enum Off {
     Mode,
     /// A list that it names could not be loaded.
     ListMissing,
+    /// It tests the country or the network's number, there is no database to ask, and the
+    /// event does not say it.
+    DatabaseMissing,
 }
 
 /// A line of a condition that does not hold.
@@ -192,6 +195,9 @@ fn passed_over(rule: &Rule, event: &Enriched<'_>) -> Said {
     }
     if !rule.usable {
         return Said::Off(Off::ListMissing);
+    }
+    if !event.has(rule.needs) {
+        return Said::Off(Off::DatabaseMissing);
     }
     if let Some(line) = rule.when.first_unmet(event) {
         return Said::NotMatching(Unmet {

@@ -47,6 +47,11 @@ pub enum GeoDbError {
          its records have neither `country.iso_code` nor `country_code`"
     )]
     NoCountries(String),
+    #[error(
+        "this database ({0}) has no network numbers: \
+         its records have neither `autonomous_system_number` nor `asn`"
+    )]
+    NoNumbers(String),
 }
 
 impl GeoDb {
@@ -150,7 +155,7 @@ fn probe(
 
 /// Four addresses of each IPv4 /8 and, where the database has IPv6, one of each /12 of
 /// what is assigned there (2000::/3).
-fn spread_addresses(ip_version: u16) -> impl Iterator<Item = IpAddr> {
+pub(super) fn spread_addresses(ip_version: u16) -> impl Iterator<Item = IpAddr> {
     let v4 = (0..1024_u32).map(|n| IpAddr::V4(Ipv4Addr::from_bits((n << 22) | 0x0101)));
     let v6 = (0..512_u128).map(|n| IpAddr::V6(Ipv6Addr::from_bits((0x200 + n) << 116)));
     v4.chain(v6.filter(move |_| ip_version == 6))

@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::fields::outcomes;
 use super::{
     Control, Country, Event, EventType, FieldId, FieldValue, KnownType, Outcome, Timestamp,
     canonical_ip,
@@ -156,6 +157,7 @@ struct Draft<'a> {
     user_agent: Option<Raw<'a>>,
     session: Option<Raw<'a>>,
     country: Option<Raw<'a>>,
+    asn: Option<Raw<'a>>,
     control: Option<Box<ControlDraft<'a>>>,
     extra: Vec<(FieldId, FieldValue<'a>)>,
 }
@@ -218,6 +220,7 @@ impl<'de> Visitor<'de> for DraftSeed<'_> {
                 "user_agent" => &mut draft.user_agent,
                 "session" => &mut draft.session,
                 "country" => &mut draft.country,
+                "asn" => &mut draft.asn,
                 "owners" => {
                     draft.owners = map.next_value::<TextList<'de>>()?.0;
                     continue;
@@ -422,6 +425,13 @@ impl<'a> Draft<'a> {
         };
         let repeat = flag("repeat", self.repeat);
         let email_verified = flag("email_verified", self.email_verified);
+        let asn = match self.asn {
+            Some(Raw::Integer(number)) => u32::try_from(number).ok(),
+            _ => None,
+        };
+        if self.asn.is_some() && asn.is_none() {
+            dropped.push("asn");
+        }
         let owners = match self.owners {
             Some(Some(mut list)) => {
                 list.retain(|owner| owner.len() <= MAX_ADDRESS);
@@ -467,6 +477,7 @@ impl<'a> Draft<'a> {
             user_agent,
             session,
             country,
+            asn,
             control,
             extra: self.extra,
         })
@@ -538,12 +549,7 @@ fn outcome(
         Some(Raw::Text(text)) => Outcome::parse(text),
         _ => None,
     };
-    let (allowed, required): (&[Outcome], bool) = match kind.known() {
-        Some(KnownType::Login | KnownType::TwoFactor) => {
-            (&[Outcome::Success, Outcome::Failure], true)
-        }
-        _ => (Outcome::ALL, false),
-    };
+    let (allowed, required) = outcomes(kind.known());
     let valid = parsed.filter(|outcome| allowed.contains(outcome));
     match (valid, required, raw.is_some()) {
         (Some(outcome), _, _) => Ok(Some(outcome)),

@@ -2,7 +2,7 @@
 
 use crate::event::{Event, EventType, KnownType, Outcome};
 
-use super::eval::{Condition, Test};
+use super::eval::Condition;
 use super::{Detect, Field, Rule};
 
 /// What an event of some type and outcome may be to a rule.
@@ -85,24 +85,4 @@ fn row(rules: &[Rule], kind: Option<&str>, outcome: Option<&str>) -> Vec<Candida
         }
     }
     row
-}
-
-/// Whether no event can ever satisfy the type and outcome lines of `condition`.
-pub fn never_matches(condition: &Condition) -> bool {
-    let line = |wanted: Field| {
-        condition
-            .lines
-            .iter()
-            .filter(move |line| line.field == wanted)
-            .map(|line| &line.test)
-    };
-    let outcomes: Vec<Option<&str>> = Outcome::ALL
-        .iter()
-        .map(|o| Some(o.as_str()))
-        .chain([None])
-        .collect();
-    let outcome_possible = outcomes
-        .iter()
-        .any(|outcome| line(Field::Outcome).all(|test: &Test| test.holds_for_text(*outcome)));
-    !outcome_possible
 }

@@ -14,7 +14,7 @@ use crate::enrich::iplist::ListId;
 use crate::enrich::{CountryLookup, Facts};
 use crate::event::{Country, Event, EventType, FieldValue, Timestamp, canonical_ip};
 
-use super::Field;
+use super::{Field, Needs};
 
 /// Every line must hold.
 #[derive(Debug, Default)]
@@ -72,11 +72,14 @@ pub struct Enriched<'e> {
     pub time: Timestamp,
     pub facts: &'e Facts,
     country: OnceCell<CountryLookup>,
+    asn: OnceCell<Option<u32>>,
 }
 
 /// The value of a field of an event.
 enum Got<'a> {
     Text(&'a str),
+    /// A test holds for it where it holds for one of them.
+    Texts(&'a [Cow<'a, str>]),
     Ip(IpAddr),
     Country(Country),
     Bool(bool),
@@ -91,6 +94,7 @@ impl<'e> Enriched<'e> {
             time,
             facts,
             country: OnceCell::new(),
+            asn: OnceCell::new(),
         }
     }
 
@@ -118,6 +122,33 @@ impl<'e> Enriched<'e> {
         }
     }
 
+    /// The network's number: the event's own, else that of its address.
+    pub fn asn(&self) -> Option<u32> {
+        *self
+            .asn
+            .get_or_init(|| match (self.event.asn, self.event.ip) {
+                (Some(number), _) => Some(number),
+                (None, Some(ip)) => self.facts.asn(ip),
+                (None, None) => None,
+            })
+    }
+
+    /// Whether everything is at hand that a rule needs to be judged at all: without a
+    /// database it does not apply, in either sense of its tests.
+    pub fn has(&self, needs: Needs) -> bool {
+        // Where there is none, the look-up counts that.
+        (!needs.country || self.country_lookup_works())
+            && (!needs.asn || self.event.asn.is_some() || self.facts.asn.is_some())
+    }
+
+    fn country_lookup_works(&self) -> bool {
+        let works = self.event.country.is_some() || self.facts.geo.is_some();
+        if !works {
+            self.country_lookup();
+        }
+        works
+    }
+
     fn get(&self, field: Field) -> Option<Got<'_>> {
         let event = self.event;
         let text = |value: &'e Option<Cow<'e, str>>| value.as_deref().map(Got::Text);
@@ -141,6 +172,9 @@ impl<'e> Enriched<'e> {
             Field::UserAgent => text(&event.user_agent),
             Field::Session => text(&event.session),
             Field::Country => self.country().map(Got::Country),
+            Field::Asn => self.asn().map(|number| Got::Integer(i64::from(number))),
+            Field::Owners if event.owners.is_empty() => None,
+            Field::Owners => Some(Got::Texts(&event.owners)),
             Field::Extra(id) => {
                 let (_, value) = event.extra.iter().find(|(at, _)| *at == id)?;
                 Some(match value {
@@ -157,6 +191,7 @@ impl<'e> Enriched<'e> {
     pub fn value_text(&self, field: Field) -> Option<String> {
         Some(match self.get(field)? {
             Got::Text(text) => text.to_owned(),
+            Got::Texts(texts) => texts.join(" "),
             Got::Ip(ip) => ip.to_string(),
             Got::Country(country) => country.to_string(),
             Got::Bool(value) => value.to_string(),
@@ -169,6 +204,7 @@ impl<'e> Enriched<'e> {
     pub fn value_bytes(&self, field: Field) -> Option<Cow<'_, [u8]>> {
         Some(match self.get(field)? {
             Got::Text(text) => Cow::Borrowed(text.as_bytes()),
+            Got::Texts(texts) => Cow::Owned(texts.join("\0").into_bytes()),
             Got::Ip(IpAddr::V4(ip)) => Cow::Owned(ip.octets().to_vec()),
             Got::Ip(IpAddr::V6(ip)) => Cow::Owned(ip.octets().to_vec()),
             Got::Country(country) => Cow::Owned(country.to_bytes().to_vec()),
@@ -245,6 +281,7 @@ impl Test {
 
 fn is(wanted: &Scalar, got: &Got<'_>) -> bool {
     match (wanted, got) {
+        (Scalar::Text(wanted), Got::Texts(got)) => got.iter().any(|got| got == wanted),
         (Scalar::Text(wanted), Got::Text(got)) => wanted == got,
         (Scalar::Text(wanted), Got::Country(got)) => wanted.eq_ignore_ascii_case(got.as_str()),
         (Scalar::Text(wanted), Got::Ip(got)) => wanted
@@ -262,6 +299,7 @@ fn is(wanted: &Scalar, got: &Got<'_>) -> bool {
 fn with_text(got: &Got<'_>, test: impl Fn(&str) -> bool) -> bool {
     match got {
         Got::Text(text) => test(text),
+        Got::Texts(texts) => texts.iter().any(|text| test(text)),
         Got::Country(country) => test(country.as_str()),
         Got::Ip(ip) => test(&ip.to_string()),
         Got::Bool(value) => test(if *value { "true" } else { "false" }),

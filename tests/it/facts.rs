@@ -319,6 +319,7 @@ fn a_database_that_cannot_be_used_turns_countries_off_and_says_so() {
         let geoip = GeoIp {
             database: Some(database),
             previous: None,
+            asn_database: None,
         };
         let loaded = facts::load(&geoip, None).expect("a database does not stop anything");
         assert_eq!(

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+mod bad_rules;
 mod bounded;
 mod browser;
 mod check;
@@ -36,6 +37,7 @@ mod owner;
 mod recoveries;
 mod reload;
 mod replay;
+mod schema;
 mod security;
 mod services;
 mod shard;

@@ -146,6 +146,92 @@ detect: each
     assert!(hits("reason: { not: [bad_password] }"));
 }
 
+/// A rule that records every sign-in that satisfies `when`.
+fn probe(when: &str) -> String {
+    format!(
+        "schema: 1\nid: probe\ntitle: Probe\nseverity: low\nmode: enforce\n\
+         when: {{ type: login, {when} }}\nby: account\ndetect: each\n"
+    )
+}
+
+#[test]
+fn rules_9_a_rule_on_network_numbers_asks_the_event_first_and_then_the_database() {
+    use doorward::enrich::Facts;
+    use doorward::enrich::asn::AsnDb;
+    let database = || {
+        let bytes = include_bytes!("../data/geoip/GeoLite2-ASN-Test.mmdb");
+        AsnDb::open(bytes.as_slice()).expect("a database")
+    };
+    let hits = |when: &str, with_database: bool, event: serde_json::Value| {
+        let facts = Facts {
+            asn: with_database.then(|| std::sync::Arc::new(database())),
+            ..Facts::default()
+        };
+        let mut story = Story::with(rule_set(&[&probe(when)]), facts, settings());
+        let mut login = json!({ "type": "login", "outcome": "success", "account": "u" });
+        for (name, value) in event.as_object().expect("fields") {
+            login[name] = value.clone();
+        }
+        story.event(0, login).acted()
+    };
+    // 1.128.0.0/11 is AS1221 in the test database.
+    let telstra = || json!({ "ip": "1.128.0.1" });
+    assert!(hits("asn: 1221", true, telstra()));
+    assert!(hits(
+        "asn: [1, 1221]",
+        true,
+        json!({ "ip": "::ffff:1.128.0.1" })
+    ));
+    assert!(!hits("asn: 1222", true, telstra()));
+    assert!(hits("asn: { glob: '12*' }", true, telstra()));
+    // The event's own number wins, and needs no database.
+    let own = || json!({ "ip": "1.128.0.1", "asn": 64500 });
+    assert!(hits("asn: 64500", true, own()));
+    assert!(!hits("asn: 1221", true, own()));
+    assert!(hits("asn: 64500", false, own()));
+    // An address without a number is an absent field …
+    let unknown = || json!({ "ip": "10.0.0.1" });
+    assert!(hits("asn: { exists: false }", true, unknown()));
+    assert!(hits("asn: { not: 1221 }", true, unknown()));
+    // … and without a database the rule does not apply, in either sense.
+    assert!(!hits("asn: 1221", false, telstra()));
+    assert!(!hits("asn: { not: 1221 }", false, telstra()));
+    assert!(!hits("asn: { exists: false }", false, telstra()));
+}
+
+#[test]
+fn rules_8_a_rule_on_countries_without_a_database_does_not_apply_in_either_sense() {
+    use doorward::enrich::Facts;
+    let hits = |when: &str, event: serde_json::Value| {
+        let mut story = Story::with(rule_set(&[&probe(when)]), Facts::default(), settings());
+        let acted = story.event(0, event).acted();
+        (acted, story.said.counts.geo_no_database)
+    };
+    let login = || json!({ "type": "login", "outcome": "success", "account": "u", "ip": NORWAY });
+    assert_eq!(hits("country: NO", login()), (false, 1));
+    assert_eq!(hits("country: { not: NO }", login()), (false, 1));
+    assert_eq!(hits("country: { exists: false }", login()), (false, 1));
+    let mut own = login();
+    own["country"] = json!("DE");
+    assert_eq!(hits("country: { not: NO }", own), (true, 0));
+}
+
+#[test]
+fn rules_9_a_field_of_several_values_holds_where_one_of_them_does() {
+    let hits = |when: &str, owners: serde_json::Value| {
+        let mut story = Story::of_rule(&probe(when));
+        let event =
+            json!({ "type": "login", "outcome": "success", "account": "u", "owners": owners });
+        story.event(0, event).acted()
+    };
+    let two = || json!(["ann@example.org", "bob@example.com"]);
+    assert!(hits("owners: bob@example.com", two()));
+    assert!(hits("owners: { glob: '*@example.org' }", two()));
+    assert!(!hits("owners: eve@example.org", two()));
+    assert!(!hits("owners: { not: bob@example.com }", two()));
+    assert!(hits("owners: { exists: false }", json!([])));
+}
+
 #[test]
 fn rules_2_an_event_from_the_future_takes_the_brokers_time() {
     let mut story = Story::new();

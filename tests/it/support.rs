@@ -29,6 +29,8 @@ pub mod stage;
 pub mod story;
 #[path = "support/traffic.rs"]
 pub mod traffic;
+#[path = "support/yaml.rs"]
+pub mod yaml;
 
 use std::collections::BTreeSet;
 use std::io::Write;

@@ -400,6 +400,7 @@ fn without_a_database_no_country_is_judged_and_that_is_said() {
     let facts = Facts {
         geo: None,
         previous_geo: None,
+        asn: None,
         lists: lists(),
     };
     let rule = "

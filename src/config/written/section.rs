@@ -7,9 +7,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde_json::json;
 
 use super::Reader;
-use crate::document::{Fields, Node, SourceFile, Value};
+use crate::document::{Fields, Node, SourceFile, Value, schema};
 
 /// A table such as `[kafka]`.
 pub struct Section<'a> {
@@ -123,7 +124,9 @@ impl<'a> Section<'a> {
         (least, most): (&str, &str),
         r: &mut Reader<'_>,
     ) -> Duration {
-        let Some(ms) = self.fields.duration_ms(name, &mut r.found) else {
+        let ms = self.fields.duration_ms(name, &mut r.found);
+        self.fields.note(name, schema::length(least, most));
+        let Some(ms) = ms else {
             return default;
         };
         let bound = |text| crate::document::parse_duration_ms(text).unwrap_or(0);
@@ -171,6 +174,8 @@ impl<'a> Section<'a> {
         default: fn() -> Vec<IpNet>,
         r: &mut Reader<'_>,
     ) -> Vec<IpNet> {
+        let networks = json!({ "type": "array", "items": { "type": "string" } });
+        self.fields.note(name, networks);
         let Some(node) = self.fields.optional(name) else {
             return default();
         };
@@ -227,7 +232,10 @@ impl<'a> Section<'a> {
     /// Reports settings that do not exist.
     pub fn finish(self, r: &mut Reader<'_>) {
         for name in self.fields.asked() {
-            r.settings.push(format!("{}.{name}", self.name));
+            let types = self.fields.types().iter();
+            let schema = types.rev().find(|(noted, _)| noted == name);
+            let schema = schema.map_or_else(|| json!({}), |(_, schema)| schema.clone());
+            r.settings.push((format!("{}.{name}", self.name), schema));
         }
         self.fields.finish(&mut r.found);
     }

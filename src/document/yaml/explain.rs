@@ -5,13 +5,15 @@ use std::ops::Range;
 use serde_saphyr::Error;
 use serde_saphyr::budget::BudgetBreach;
 
-/// Place, message and help.
-type Explained = (Range<usize>, String, Option<String>);
+use crate::document::Kind;
+
+/// Kind, place, message and help.
+type Explained = (Kind, Range<usize>, String, Option<String>);
 
 const QUOTE: &str = "put the value in quotes";
 
 /// What is better said before a parser trips over it.
-pub fn before_parsing(text: &str) -> Option<(Range<usize>, String, String)> {
+pub fn before_parsing(text: &str) -> Option<(Kind, Range<usize>, String, String)> {
     if text
         .trim_start_matches('\u{feff}')
         .trim_start()
@@ -20,6 +22,7 @@ pub fn before_parsing(text: &str) -> Option<(Range<usize>, String, String)> {
         let line = text.lines().next().map_or(0, str::len);
         let message = "this is HTML or XML, not YAML".to_owned();
         return Some((
+            Kind::NotYaml,
             0..line,
             message,
             "look at what your download fetched".into(),
@@ -33,7 +36,7 @@ pub fn before_parsing(text: &str) -> Option<(Range<usize>, String, String)> {
         {
             let at = offset + tab;
             let message = "a tab indents this line, which YAML does not allow".to_owned();
-            return Some((at..at + 1, message, "use spaces".into()));
+            return Some((Kind::Tab, at..at + 1, message, "use spaces".into()));
         }
         offset += line.len();
     }
@@ -43,38 +46,53 @@ pub fn before_parsing(text: &str) -> Option<(Range<usize>, String, String)> {
 /// What `error`, which the parser met at byte `at`, means.
 pub fn error(error: &Error, text: &str, at: usize) -> Explained {
     let here = at..end_of_word(text, at);
-    match error {
-        Error::Budget { breach, .. } => budget(breach, text, at),
+    let (kind, span, message, help): (Kind, Range<usize>, &str, &str) = match error {
+        Error::Budget { breach, .. } => return budget(breach, text, at),
         Error::UnknownAnchor { .. } => (
+            Kind::Anchor,
             here,
-            "a value cannot begin with `*`: YAML takes it for the name of an alias".into(),
-            Some(QUOTE.into()),
+            "a value cannot begin with `*`: YAML takes it for the name of an alias",
+            "if `*` belongs to it, put the value in quotes; else write out what it stands for",
         ),
         Error::MultipleDocuments { .. } => {
             let separator = text[..at].rfind("---").unwrap_or(at);
             (
+                Kind::Documents,
                 separator..(separator + 3).min(text.len()),
-                "a second document begins here; a file holds one".into(),
-                Some("put it into a file of its own".into()),
+                "a second document begins here; a file holds one",
+                "put it into a file of its own",
             )
         }
         Error::MergeKeyNotAllowed { .. } => (
+            Kind::Anchor,
             here,
-            "merge keys (`<<`) are not part of these files".into(),
-            Some("write the fields out".into()),
+            "merge keys (`<<`) are not part of these files",
+            "write the fields out",
         ),
-        Error::UnsupportedTag { tag, .. } => (
-            last(text, at, '!'),
-            format!("a value cannot begin with `!`: YAML takes `{tag}` for the name of a type"),
-            Some(QUOTE.into()),
-        ),
-        other => scanner(&message_of(other), text, here),
-    }
+        Error::UnsupportedTag { tag, .. } => {
+            let help = if tag.contains("include") {
+                "files cannot include others: write out what stands there"
+            } else {
+                QUOTE
+            };
+            let message =
+                format!("a value cannot begin with `!`: YAML takes `{tag}` for the name of a type");
+            return (
+                Kind::Anchor,
+                last(text, at, '!'),
+                message,
+                Some(help.into()),
+            );
+        }
+        other => return scanner(&message_of(other), text, here),
+    };
+    (kind, span, message.to_owned(), Some(help.to_owned()))
 }
 
 fn budget(breach: &BudgetBreach, text: &str, at: usize) -> Explained {
     match breach {
         BudgetBreach::Anchors { .. } => (
+            Kind::Anchor,
             last(text, at, '&'),
             "anchors (`&name`) are not part of these files".into(),
             Some(format!(
@@ -82,6 +100,7 @@ fn budget(breach: &BudgetBreach, text: &str, at: usize) -> Explained {
             )),
         ),
         BudgetBreach::Aliases { .. } => (
+            Kind::Anchor,
             last(text, at, '*'),
             "aliases (`*name`) are not part of these files".into(),
             Some(format!(
@@ -89,6 +108,7 @@ fn budget(breach: &BudgetBreach, text: &str, at: usize) -> Explained {
             )),
         ),
         BudgetBreach::Depth { .. } => (
+            Kind::TooLarge,
             at..end_of_word(text, at),
             format!(
                 "more than {} blocks and lists inside each other",
@@ -96,7 +116,12 @@ fn budget(breach: &BudgetBreach, text: &str, at: usize) -> Explained {
             ),
             None,
         ),
-        _ => (0..0, "this file is too large for what it is".into(), None),
+        _ => (
+            Kind::TooLarge,
+            0..0,
+            "this file is too large for what it is".into(),
+            None,
+        ),
     }
 }
 
@@ -109,7 +134,8 @@ fn scanner(message: &str, text: &str, here: Range<usize>) -> Explained {
     {
         let at = here.start + at;
         let message = format!("a control character (U+{:04X}) stands here", u32::from(c));
-        return (at..at + c.len_utf8(), message, Some("remove it".into()));
+        let place = at..at + c.len_utf8();
+        return (Kind::NotYaml, place, message, Some("remove it".into()));
     }
     let explained = if message.starts_with("unexpected character") {
         match text[here.start..].chars().next() {
@@ -119,6 +145,13 @@ fn scanner(message: &str, text: &str, here: Range<usize>) -> Explained {
             ),
             None => (message.to_owned(), None),
         }
+    } else if message.starts_with("mapping values are not allowed") && begins_line(text, here.start)
+    {
+        (
+            "this line is indented further than the one above it, and so belongs to its value"
+                .into(),
+            Some("indent the fields of one block alike".into()),
+        )
     } else if message.starts_with("mapping values are not allowed") {
         (
             "a colon and a space stand in the middle of a value".into(),
@@ -155,7 +188,19 @@ fn scanner(message: &str, text: &str, here: Range<usize>) -> Explained {
         (format!("this is not readable YAML: {message}"), None)
     };
     let (message, help) = explained;
-    (here, message, help)
+    (Kind::NotYaml, here, message, help)
+}
+
+/// Whether nothing but a name stands before `at` in its line.
+fn begins_line(text: &str, at: usize) -> bool {
+    let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let name = text[line..at].trim_start();
+    line > 0
+        && text[line..].starts_with(' ')
+        && !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_alphanumeric() || "_.-".contains(c))
 }
 
 /// The error's first line, without its place, which the diagnostic shows.

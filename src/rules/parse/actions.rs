@@ -2,75 +2,63 @@
 
 use std::sync::Arc;
 
-use crate::document::{Diagnostics, Fields, Node, SourceFile, Value, suggest};
+use crate::document::{Diagnostics, Kind, Node, SourceFile, Value};
 use crate::engine::output::Scope;
 use crate::rules::Lock;
 
-use super::expected;
-
-/// The lock and the mail that `then` asks for.
+/// The lock and the mail that `then` asks for. `node` has the form of
+/// [`super::form::ACTION`], or mistakes of form were reported.
 pub(super) fn read(
     file: &Arc<SourceFile>,
     node: &Node,
     found: &mut Diagnostics,
 ) -> (Option<Lock>, Option<Arc<str>>) {
-    const ACTIONS: &[&str] = &["lock_account", "email_user"];
     let (mut lock, mut email) = (None, None);
-    let Value::List(items) = &node.value else {
-        expected(file, node, "`then`", "a list of actions", found);
-        return (None, None);
-    };
-    for item in items {
-        let empty = Node {
-            span: item.span.clone(),
-            value: Value::Map(Vec::new()),
-        };
-        let (name, name_span, settings) = match &item.value {
-            Value::Text(name) => (name.as_str(), item.span.clone(), &empty),
+    let mut seen: Vec<&str> = Vec::new();
+    for item in node.items() {
+        let (name, span, settings) = match &item.value {
+            Value::Text(name) => (name.as_str(), item.span.clone(), None),
             Value::Map(entries) if entries.len() == 1 => {
                 let (key, settings) = &entries[0];
-                (key.name.as_str(), key.span.clone(), settings)
+                (key.name.as_str(), key.span.clone(), Some(settings))
             }
-            _ => {
-                expected(file, item, "each line of `then`", "one action", found);
-                continue;
-            }
+            _ => continue,
         };
+        if seen.contains(&name) {
+            found.mistake(
+                Kind::WrongAction,
+                file,
+                span,
+                format!("`{name}` stands here twice"),
+                Some("keep one of them".into()),
+            );
+            continue;
+        }
+        seen.push(name);
+        let setting = |name: &str| settings.and_then(|settings| settings.get(name));
+        let text = |name: &str| setting(name).and_then(Node::as_text);
         match name {
             "lock_account" => {
-                let Some(mut fields) = Fields::of(file, settings, "`lock_account`", found) else {
-                    continue;
-                };
-                let reason = fields.required_text("reason", found).unwrap_or_default();
-                let scope = fields.choice(
-                    "scope",
-                    &[("all", Scope::All), ("unfamiliar", Scope::Unfamiliar)],
-                    found,
-                );
-                let until_ms = fields.duration_ms("until", found);
-                fields.finish(found);
                 lock = Some(Lock {
-                    reason: Arc::from(reason),
-                    scope: scope.unwrap_or_default(),
-                    until_ms,
+                    reason: Arc::from(text("reason").unwrap_or_default()),
+                    scope: match text("scope") {
+                        Some("unfamiliar") => Scope::Unfamiliar,
+                        _ => Scope::All,
+                    },
+                    until_ms: setting("until").and_then(Node::as_duration_ms),
                 });
             }
-            "email_user" => {
-                let Some(mut fields) = Fields::of(file, settings, "`email_user`", found) else {
-                    continue;
-                };
-                let template =
-                    fields.choice("template", &[("was_this_you", "was_this_you")], found);
-                fields.finish(found);
-                email = Some(Arc::from(template.unwrap_or("was_this_you")));
-            }
-            other => found.error(
-                file,
-                name_span,
-                format!("there is no action `{other}`"),
-                Some(suggest(other, ACTIONS)),
-            ),
+            "email_user" => email = Some(Arc::from(text("template").unwrap_or("was_this_you"))),
+            _ => {}
         }
     }
     (lock, email)
+}
+
+/// Whether some line of `then` asks for a lock, well formed or not.
+pub(super) fn mentions_lock(node: &Node) -> bool {
+    node.items().iter().any(|item| match &item.value {
+        Value::Text(name) => name == "lock_account",
+        _ => item.get("lock_account").is_some(),
+    })
 }

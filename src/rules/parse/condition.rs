@@ -3,53 +3,30 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
-use crate::document::{Diagnostics, Fields, Key, Node, SourceFile, Value, slip_of, suggest};
-use crate::event::{FieldId, KnownType, Outcome};
+use crate::document::shape::yes_or_no;
+use crate::document::{Diagnostics, Key, Kind, Node, SourceFile, Value, suggest};
+use crate::event::fields::Holds;
 use crate::rules::Field;
-use crate::rules::eval::{Condition, Line, Scalar, Test, Written};
+use crate::rules::eval::{Condition, Line, Test, Written};
 
-use super::{Reader, expected, text};
+use super::fields::{self, Named};
+use super::possible::{self, Sense};
+use super::tests::{MEANT_TEST, TESTS};
+use super::{Reader, pattern, values};
 
-/// Bytes of a compiled regular expression.
-const REGEX_SIZE: usize = 1 << 20;
-
-/// Fields of the event by the names that rules use.
-pub const FIELDS: &[(&str, Field)] = &[
-    ("id", Field::Id),
-    ("type", Field::Type),
-    ("account", Field::Account),
-    ("outcome", Field::Outcome),
-    ("ip", Field::Ip),
-    ("method", Field::Method),
-    ("reason", Field::Reason),
-    ("user", Field::User),
-    ("repeat", Field::Repeat),
-    ("actor", Field::Actor),
-    ("role", Field::Role),
-    ("email", Field::Email),
-    ("email_verified", Field::EmailVerified),
-    ("previous_email", Field::PreviousEmail),
-    ("case", Field::Case),
-    ("locale", Field::Locale),
-    ("user_agent", Field::UserAgent),
-    ("session", Field::Session),
-    ("country", Field::Country),
-];
-
-/// Operators of a field test.
-const OPERATORS: &[&str] = &[
-    "in_list",
-    "not_in_list",
-    "cidr",
-    "glob",
-    "regex",
-    "exists",
-    "not",
-];
+/// One line of a condition, while it is read.
+pub(super) struct Subject<'a> {
+    pub file: &'a Arc<SourceFile>,
+    /// The field as the file writes it.
+    pub name: &'a str,
+    pub field: Field,
+    pub holds: Option<Holds>,
+    /// The rule's id.
+    pub rule: &'a Arc<str>,
+}
 
 impl Reader<'_> {
+    /// `what` is what messages call it: "`when`".
     pub(super) fn condition(
         &mut self,
         file: &Arc<SourceFile>,
@@ -58,23 +35,28 @@ impl Reader<'_> {
         rule: &Arc<str>,
         found: &mut Diagnostics,
     ) -> Option<Condition> {
-        let fields = Fields::of(file, node, what, found)?;
-        let mut condition = Condition::default();
-        for (key, value) in fields.rest() {
-            let Some(field) = self.field(file, &key.name, &key.span, found) else {
-                continue;
-            };
-            if let Some(test) = self.test(file, &key.name, field, value, rule, found) {
-                let written = written(file, key, value);
-                condition.lines.push(Line {
-                    field,
-                    test,
-                    written,
-                });
+        let entries = match &node.value {
+            Value::Map(entries) => entries,
+            other => {
+                let help = match other {
+                    Value::Text(text) if text.contains(':') => {
+                        "write `name: value`, with a space after the colon"
+                    }
+                    Value::List(_) if what == "`when`" => {
+                        "every line must hold: write them below each other, without `-`. What \
+                         may be this or that goes into one line: `type: [login, two_factor]`"
+                    }
+                    _ => "write fields and what they must be: `type: login`",
+                };
+                let message = format!("{what} must be a block of fields, not {}", other.kind());
+                let span = node.first_line(file);
+                found.mistake(Kind::WrongType, file, span, message, Some(help.into()));
+                return None;
             }
-        }
-        if condition.lines.is_empty() && fields.rest().next().is_none() {
-            found.error(
+        };
+        if entries.is_empty() {
+            found.mistake(
+                Kind::OutOfRange,
                 file,
                 node.span.clone(),
                 format!("{what} is empty, so it would match every event"),
@@ -82,201 +64,236 @@ impl Reader<'_> {
             );
             return None;
         }
+        let errors_before = found.error_count();
+        let mut condition = Condition::default();
+        let mut senses = Vec::new();
+        for (key, value) in entries {
+            let named = self.field(file, &key.name, &key.span, found);
+            let Some(Named { field, holds }) = named else {
+                continue;
+            };
+            let line = Subject {
+                file,
+                name: &key.name,
+                field,
+                holds,
+                rule,
+            };
+            let errors_before = found.error_count();
+            let Some(test) = self.test(&line, value, found) else {
+                continue;
+            };
+            if found.error_count() == errors_before {
+                senses.push(sense(&line, &test, value, found));
+            }
+            condition.lines.push(Line {
+                field,
+                test,
+                written: written(file, key, value),
+            });
+        }
+        if found.error_count() > errors_before {
+            return None;
+        }
+        if senses.iter().all(|sense| *sense == Sense::Always) {
+            found.mistake(
+                Kind::AlwaysMatches,
+                file,
+                node.first_line(file),
+                format!("{what} holds for every event"),
+                Some("name at least the type: `type: login`".into()),
+            );
+        } else if possible::no_type_and_outcome(&condition) {
+            found.mistake(
+                Kind::NeverMatches,
+                file,
+                node.first_line(file),
+                format!("no event can satisfy this {what}: no event of this type has this outcome"),
+                Some(
+                    "a `login` and a `two_factor` have `success` or `failure`; other types can \
+                     also have `requested`, `cancelled`, or none"
+                        .into(),
+                ),
+            );
+        }
         Some(condition)
     }
 
+    /// The field called `name`, which stands at `span`.
     pub(super) fn field(
         &mut self,
         file: &Arc<SourceFile>,
         name: &str,
         span: &Range<usize>,
         found: &mut Diagnostics,
-    ) -> Option<Field> {
-        if let Some((_, field)) = FIELDS.iter().find(|(known, _)| *known == name) {
-            return Some(*field);
-        }
-        let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
-        if let Some(meant) = slip_of(name, &names) {
-            found.error(
-                file,
-                span.clone(),
-                format!("events have no field `{name}`"),
-                Some(format!(
-                    "did you mean `{meant}`? A field of your own with this name goes into \
-                     `attributes`: `attributes.{name}`"
-                )),
-            );
-            return None;
-        }
-        let at = match self.extra_fields.iter().position(|f| **f == *name) {
-            Some(at) => at,
-            None => {
-                self.extra_fields.push(name.into());
-                self.extra_fields.len() - 1
+    ) -> Option<Named> {
+        match fields::named(name, &mut self.extra_fields) {
+            Ok(named) => Some(named),
+            Err((message, help)) => {
+                let kind = Kind::UnknownEventField;
+                found.mistake(kind, file, span.clone(), message, Some(help));
+                None
             }
-        };
-        Some(Field::Extra(FieldId(u16::try_from(at).ok()?)))
+        }
     }
 
-    fn test(
-        &mut self,
-        file: &Arc<SourceFile>,
-        name: &str,
-        field: Field,
-        node: &Node,
-        rule: &Arc<str>,
-        found: &mut Diagnostics,
-    ) -> Option<Test> {
+    fn test(&mut self, line: &Subject<'_>, node: &Node, found: &mut Diagnostics) -> Option<Test> {
+        let name = line.name;
         match &node.value {
             Value::List(items) => {
                 if items.is_empty() {
-                    found.error(
-                        file,
+                    found.mistake(
+                        Kind::OutOfRange,
+                        line.file,
                         node.span.clone(),
                         format!("`{name}` has an empty list, so it could never match"),
-                        None,
+                        Some("put values into it, or remove the line".into()),
                     );
                 }
                 let tests: Vec<Test> = items
                     .iter()
-                    .filter_map(|item| self.test(file, name, field, item, rule, found))
+                    .filter_map(|item| self.test(line, item, found))
                     .collect();
                 Some(Test::AnyOf(tests))
             }
             Value::Map(entries) => {
-                let mut tests = Vec::new();
-                for (key, value) in entries {
-                    if let Some(test) = self.operator(file, name, field, key, value, rule, found) {
-                        tests.push(test);
-                    }
+                if entries.is_empty() {
+                    found.mistake(
+                        Kind::OutOfRange,
+                        line.file,
+                        node.span.clone(),
+                        format!("`{name}` has no test"),
+                        Some(format!(
+                            "write `{name}: {{ exists: true }}`, or remove the line"
+                        )),
+                    );
                 }
+                let mut tests: Vec<Test> = entries
+                    .iter()
+                    .filter_map(|(key, value)| self.operator(line, key, value, found))
+                    .collect();
                 match tests.len() {
                     1 => tests.pop(),
                     _ => Some(Test::AllOf(tests)),
                 }
             }
-            _ => scalar(file, name, field, node, found).map(Test::Is),
+            _ => values::scalar(line, node, found).map(Test::Is),
         }
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one operator needs its field, its place and where to report"
-    )]
     fn operator(
         &mut self,
-        file: &Arc<SourceFile>,
-        name: &str,
-        field: Field,
+        line: &Subject<'_>,
         key: &Key,
         value: &Node,
-        rule: &Arc<str>,
         found: &mut Diagnostics,
     ) -> Option<Test> {
-        let wants_ip = matches!(key.name.as_str(), "in_list" | "not_in_list" | "cidr");
-        if wants_ip && field != Field::Ip {
-            found.error(
-                file,
+        let known = TESTS.iter().find(|test| test.name == key.name);
+        let Some(known) = known else {
+            let names: Vec<&str> = TESTS.iter().map(|test| test.name).collect();
+            let meant = MEANT_TEST.iter().find(|(name, _)| *name == key.name);
+            let help = match meant {
+                Some((_, help)) => (*help).to_owned(),
+                None => suggest(&key.name, &names),
+            };
+            found.mistake(
+                Kind::WrongTest,
+                line.file,
                 key.span.clone(),
-                format!("`{}` is for addresses, and `{name}` is none", key.name),
+                format!("there is no test `{}`", key.name),
+                Some(help),
+            );
+            return None;
+        };
+        if known.only_addresses && line.field != Field::Ip {
+            found.mistake(
+                Kind::WrongTest,
+                line.file,
+                key.span.clone(),
+                format!(
+                    "`{}` is for addresses, and `{}` is none",
+                    key.name, line.name
+                ),
                 Some("use it on `ip`".into()),
             );
             return None;
         }
         match key.name.as_str() {
             "not" => self
-                .test(file, name, field, value, rule, found)
+                .test(line, value, found)
                 .map(|test| Test::Not(Box::new(test))),
-            "exists" => match value.value {
-                Value::Bool(wanted) => Some(Test::Exists(wanted)),
-                _ => {
-                    expected(file, value, "`exists`", "true or false", found);
+            "exists" => match &value.value {
+                Value::Bool(wanted) => Some(Test::Exists(*wanted)),
+                other => {
+                    let help = match other {
+                        Value::Text(text) => yes_or_no(text),
+                        _ => None,
+                    };
+                    let message = format!("`exists` must be true or false, not {}", other.kind());
+                    let help = help.or(Some("write `exists: true` or `exists: false`".into()));
+                    let span = value.first_line(line.file);
+                    found.mistake(Kind::WrongType, line.file, span, message, help);
                     None
                 }
             },
-            "in_list" | "not_in_list" => {
-                let list = text(file, value, &key.name, found)?;
-                match self.lists.id(list) {
-                    Some(id) => {
-                        if !self.lists.is_available(id) {
-                            self.missing_lists.push((Arc::clone(rule), list.to_owned()));
-                        }
-                        Some(if key.name == "in_list" {
-                            Test::InList(id)
-                        } else {
-                            Test::NotInList(id)
-                        })
-                    }
-                    None => {
-                        let names: Vec<&str> = self.lists.names().collect();
-                        found.error(
-                            file,
-                            value.span.clone(),
-                            format!("there is no list `{list}`"),
-                            Some(if names.is_empty() {
-                                "name it in lists.yaml".to_owned()
-                            } else {
-                                suggest(list, &names)
-                            }),
-                        );
-                        None
-                    }
-                }
-            }
+            "in_list" | "not_in_list" => self.list(line, key, value, found),
             "cidr" => {
-                let items = match &value.value {
-                    Value::List(items) => items.as_slice(),
-                    _ => std::slice::from_ref(value),
-                };
-                let networks = items
+                if matches!(&value.value, Value::List(items) if items.is_empty()) {
+                    found.mistake(
+                        Kind::OutOfRange,
+                        line.file,
+                        value.span.clone(),
+                        "`cidr` has no network, so it could never match",
+                        Some("write `cidr: 192.0.2.0/24`, or a list of networks".into()),
+                    );
+                }
+                let networks = value
+                    .items()
                     .iter()
-                    .filter_map(|item| network(file, item, found))
+                    .filter_map(|item| values::network(line.file, item, found))
                     .collect();
                 Some(Test::Cidr(networks))
             }
-            "glob" => {
-                let pattern = text(file, value, "glob", found)?;
-                match globset::Glob::new(pattern) {
-                    Ok(glob) => Some(Test::Glob(glob.compile_matcher())),
-                    Err(error) => {
-                        found.error(
-                            file,
-                            value.span.clone(),
-                            format!("`{pattern}` is no pattern: {}", error.kind()),
-                            None,
-                        );
-                        None
-                    }
-                }
-            }
-            "regex" => {
-                let pattern = text(file, value, "regex", found)?;
-                match regex::RegexBuilder::new(pattern)
-                    .size_limit(REGEX_SIZE)
-                    .build()
-                {
-                    Ok(regex) => Some(Test::Regex(regex)),
-                    Err(error) => {
-                        found.error(
-                            file,
-                            value.span.clone(),
-                            format!("`{pattern}` is no regular expression that doorward can run"),
-                            Some(regex_help(&error)),
-                        );
-                        None
-                    }
-                }
-            }
-            other => {
-                found.error(
-                    file,
-                    key.span.clone(),
-                    format!("`{other}` is no test of a field"),
-                    Some(suggest(other, OPERATORS)),
-                );
-                None
-            }
+            "glob" => pattern::glob(line, value, found).map(Test::Glob),
+            _ => pattern::regex(line, value, found).map(Test::Regex),
         }
+    }
+
+    fn list(
+        &mut self,
+        line: &Subject<'_>,
+        key: &Key,
+        value: &Node,
+        found: &mut Diagnostics,
+    ) -> Option<Test> {
+        let list = values::text(line.file, value, &key.name, found)?;
+        let Some(id) = self.lists.id(list) else {
+            let names: Vec<&str> = self.lists.names().collect();
+            let help = if names.is_empty() {
+                "there are no lists at all: name it in lists.yaml, beside the rules".to_owned()
+            } else {
+                match suggest(list, &names) {
+                    near if near.ends_with('?') => format!("{near} Else name it in lists.yaml"),
+                    all => format!("{all}; or name it in lists.yaml"),
+                }
+            };
+            found.mistake(
+                Kind::UnknownList,
+                line.file,
+                value.span.clone(),
+                format!("there is no list `{list}`"),
+                Some(help),
+            );
+            return None;
+        };
+        if !self.lists.is_available(id) {
+            self.missing_lists
+                .push((Arc::clone(line.rule), list.to_owned()));
+        }
+        Some(match key.name.as_str() {
+            "in_list" => Test::InList(id),
+            _ => Test::NotInList(id),
+        })
     }
 }
 
@@ -323,99 +340,34 @@ fn end_of(node: &Node) -> usize {
     last.map_or(node.span.end, end_of).max(node.span.end)
 }
 
-fn scalar(
-    file: &Arc<SourceFile>,
-    name: &str,
-    field: Field,
-    node: &Node,
-    found: &mut Diagnostics,
-) -> Option<Scalar> {
-    let value = match &node.value {
-        Value::Text(text) => Scalar::Text(text.clone()),
-        Value::Bool(value) => Scalar::Bool(*value),
-        Value::Integer(value) => Scalar::Integer(*value),
-        Value::Float(value) => Scalar::Float(*value),
-        _ => {
-            expected(file, node, &format!("`{name}`"), "a value", found);
-            return None;
-        }
-    };
-    let problem = match (field, &value) {
-        (Field::Outcome, Scalar::Text(text)) if Outcome::parse(text).is_none() => {
-            let words: Vec<&str> = Outcome::ALL.iter().map(|o| o.as_str()).collect();
-            Some((
-                format!("`outcome` is never `{text}`"),
-                Some(suggest(text, &words)),
-            ))
-        }
-        (Field::Type, Scalar::Text(text)) if KnownType::parse(text).is_none() => {
-            let words: Vec<&str> = KnownType::ALL.iter().map(|t| t.as_str()).collect();
-            slip_of(text, &words).map(|meant| {
-                (
-                    format!("there is no event type `{text}`"),
-                    Some(format!("did you mean `{meant}`?")),
-                )
-            })
-        }
-        (Field::Repeat | Field::EmailVerified, Scalar::Bool(_)) => None,
-        (Field::Repeat | Field::EmailVerified, _) => Some((
-            format!("`{name}` is true or false"),
-            match &value {
-                Scalar::Text(t) if matches!(t.as_str(), "yes" | "on") => {
-                    Some("write `true`".to_owned())
+/// Reports a line that can never hold, or always does.
+fn sense(line: &Subject<'_>, test: &Test, value: &Node, found: &mut Diagnostics) -> Sense {
+    let sense = possible::sense(line.field, test);
+    let name = line.name;
+    let span = value.first_line(line.file);
+    match sense {
+        Sense::Sometimes => {}
+        Sense::Never => found.mistake(
+            Kind::NeverMatches,
+            line.file,
+            span,
+            format!("this can hold for no event, whatever its `{name}` is"),
+            Some(match line.holds {
+                Some(Holds::Country) => {
+                    "`country` is two capital letters, such as `NO`; tests in one block must all \
+                     hold, a list means any of"
+                        .into()
                 }
-                Scalar::Text(t) if matches!(t.as_str(), "no" | "off") => {
-                    Some("write `false`".to_owned())
-                }
-                _ => None,
-            },
-        )),
-        (Field::Extra(_), _) | (_, Scalar::Text(_)) => None,
-        _ => Some((
-            format!("`{name}` is text, not {}", node.value.kind()),
-            Some("put it in quotes".to_owned()),
-        )),
-    };
-    if let Some((message, help)) = problem {
-        found.error(file, node.span.clone(), message, help);
-        return None;
+                _ => "tests in one block must all hold, a list means any of".into(),
+            }),
+        ),
+        Sense::Always => found.doubt(
+            Kind::AlwaysMatches,
+            line.file,
+            span,
+            format!("this holds for every event, whatever its `{name}` is"),
+            Some("remove the line, or say what it should keep out".into()),
+        ),
     }
-    Some(value)
-}
-
-fn network(file: &Arc<SourceFile>, node: &Node, found: &mut Diagnostics) -> Option<IpNet> {
-    let written = text(file, node, "cidr", found)?;
-    let parsed = written
-        .parse::<IpNet>()
-        .ok()
-        .or_else(|| written.parse::<std::net::IpAddr>().ok().map(IpNet::from));
-    if parsed.is_none() {
-        found.error(
-            file,
-            node.span.clone(),
-            format!("`{written}` is no network"),
-            Some("write it as `192.0.2.0/24` or `2001:db8::/32`".into()),
-        );
-    }
-    parsed.map(|network| network.trunc())
-}
-
-fn regex_help(error: &regex::Error) -> String {
-    let text = error.to_string();
-    if text.contains("look-around") {
-        "look-ahead and look-behind are not in the language, since they cannot be run in linear \
-         time"
-            .to_owned()
-    } else if text.contains("backreference") {
-        "references to an earlier group are not in the language, since they cannot be run in \
-         linear time"
-            .to_owned()
-    } else {
-        text.lines()
-            .rev()
-            .find(|line| !line.trim().is_empty())
-            .unwrap_or("it cannot be read")
-            .trim_start_matches("error: ")
-            .to_owned()
-    }
+    sense
 }

@@ -8,7 +8,8 @@ use crate::event::{DAY_MS, Timestamp};
 use crate::rules::exceptions::{Exception, ExceptionEffect, MAX_EXCEPTIONS};
 use crate::rules::{Field, Rule};
 
-use super::{Reader, expected, first_line_of, rule_id, text};
+use super::values::{expected, text};
+use super::{Reader, rule_id};
 
 impl Reader<'_> {
     /// The exceptions in `file`, which each of `rules` that one covers is told of; `rules` is
@@ -55,7 +56,7 @@ impl Reader<'_> {
             if read.len() == MAX_EXCEPTIONS {
                 found.error(
                     file,
-                    first_line_of(file, item),
+                    item.first_line(file),
                     format!("these are more than {MAX_EXCEPTIONS} exceptions"),
                     Some("put addresses into a list and name it with `in_list`".into()),
                 );
@@ -127,7 +128,7 @@ impl Reader<'_> {
         {
             found.warning(
                 file,
-                first_line_of(file, node),
+                node.first_line(file),
                 "this exception covers every account",
                 Some("name an account, an address, a network, a list or an attribute".into()),
             );

@@ -42,8 +42,37 @@ pub(super) fn of(id: &str, by: By, when: &Node, detect: &Node) -> RuleKey {
     RuleKey(u64::from_be_bytes(first))
 }
 
+/// A rule's parts that name its state, for a comparison of two versions: which part, and
+/// what it says. `None` where the file lacks one.
+pub fn parts(rule: &Node) -> Option<Vec<(&'static str, String)>> {
+    let said = |node: Option<&Node>| node.map_or(String::new(), canonical);
+    let (detect, when) = (rule.get("detect")?, rule.get("when")?);
+    let (kind, settings) = match &detect.value {
+        Value::Map(entries) => entries.first().map_or(("each", None), |(kind, settings)| {
+            (kind.name.as_str(), Some(settings))
+        }),
+        _ => ("each", None),
+    };
+    let setting = |name: &str| said(settings.and_then(|settings| settings.get(name)));
+    let by: Vec<&str> = rule
+        .get("by")?
+        .items()
+        .iter()
+        .filter_map(Node::as_text)
+        .collect();
+    Some(vec![
+        ("detect", kind.to_owned()),
+        ("of", setting("of")),
+        ("prefix4", setting("prefix4")),
+        ("prefix6", setting("prefix6")),
+        ("by", by.join(", ")),
+        ("when", canonical(when)),
+        ("broken_by", setting("broken_by")),
+    ])
+}
+
 /// The meaning of a node without its layout: keys sorted, strings quoted.
-fn canonical(node: &Node) -> String {
+pub(super) fn canonical(node: &Node) -> String {
     match &node.value {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),

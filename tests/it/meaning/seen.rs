@@ -81,6 +81,7 @@ fn rules_8_without_a_database_the_rule_does_not_apply() {
     let facts = Facts {
         geo: None,
         previous_geo: None,
+        asn: None,
         lists: lists(),
     };
     let mut story = Story::with(shipped(), facts, settings());
@@ -214,6 +215,7 @@ fn rules_8_after_a_database_update_a_place_that_only_moved_on_the_map_is_not_new
     let facts = Facts {
         geo: Some(Arc::new(present)),
         previous_geo: Some(Arc::new(previous)),
+        asn: None,
         lists: lists(),
     };
     let mut story = Story::with(shipped(), facts, settings());

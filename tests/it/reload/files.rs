@@ -306,6 +306,7 @@ fn a_database_is_replaced_by_garbage_and_then_by_a_new_one() {
         |folder| GeoIp {
             database: Some(folder.join("geo.mmdb")),
             previous: None,
+            asn_database: None,
         },
     );
     let country = || site.latest.get().facts.country(address("2.125.160.216"));

@@ -94,6 +94,7 @@ lock_budget: 1
 
 static SHARED: LazyLock<(Arc<RuleSet>, Arc<Facts>, Arc<Metrics>)> = LazyLock::new(|| {
     let facts = Facts {
+        asn: None,
         lists: lists(),
         ..Facts::default()
     };

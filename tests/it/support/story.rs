@@ -117,6 +117,7 @@ pub fn facts() -> Arc<Facts> {
         Arc::new(Facts {
             geo: Some(Arc::new(doorward::builtin::geoip().unwrap())),
             previous_geo: None,
+            asn: None,
             lists: lists(),
         })
     });
