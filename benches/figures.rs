@@ -28,9 +28,18 @@ pub fn is_trial() -> bool {
     std::env::args().any(|arg| arg == "--test")
 }
 
-/// The shipped rules, with the built-in database; and what its outputs say of them.
+/// The shipped rules without lock budgets, since a benchmark locks more accounts than a rule may
+/// within five minutes, with the built-in database; and what its outputs say of them.
 pub fn engine(partitions: u32, max_forgettable_bytes: usize) -> (Engine, Provenance) {
+    let unbounded = |file: &Arc<SourceFile>| {
+        let text = match file.text.contains("lock_account") {
+            true => file.text.replace("\nthen:", "\nlock_budget: 1000000\nthen:"),
+            false => file.text.clone(),
+        };
+        SourceFile::new(file.name.as_str(), text)
+    };
     let files = Folder(None).rule_files(&mut Diagnostics::default());
+    let files: Vec<Arc<SourceFile>> = files.iter().map(unbounded).collect();
     engine_of(&files, partitions, max_forgettable_bytes)
 }
 

@@ -49,7 +49,6 @@ fn with_stage(what: &str, failure: impl FnOnce(&mut Scene)) {
         stage.attacks(),
         stage.answers()
     );
-    assert!(stage.answers() > 0, "an owner has answered");
     *kept = Some(stage);
 }
 

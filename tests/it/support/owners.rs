@@ -1,6 +1,8 @@
 //! Owners who answer what they are asked, as the pages publish it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use doorward::engine::output::RecipientPart;
@@ -22,7 +24,7 @@ pub struct Owners {
     consumer: BaseConsumer,
     keys: MacKeys,
     asked: BTreeSet<String>,
-    answered: usize,
+    answered: Arc<AtomicUsize>,
 }
 
 /// An event to be published on its account's partition.
@@ -52,13 +54,13 @@ impl Owners {
             consumer,
             keys,
             asked: BTreeSet::new(),
-            answered: 0,
+            answered: Arc::default(),
         }
     }
 
-    /// How many answers were given so far.
-    pub fn answered(&self) -> usize {
-        self.answered
+    /// Counts the answers that were given so far.
+    pub fn answered(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.answered)
     }
 
     /// Answers to the cases that were opened since the last call.
@@ -87,8 +89,8 @@ impl Owners {
     }
 
     fn answer(&mut self, case: &CaseRecord, answer: &str) -> Answer {
-        self.answered += 1;
-        let id = format!("answer-{}", self.answered);
+        let before = self.answered.fetch_add(1, Ordering::Relaxed);
+        let id = format!("answer-{}", before + 1);
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .expect("a clock after 1970");

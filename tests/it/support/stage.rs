@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use doorward::config::written;
@@ -41,6 +41,8 @@ pub fn cluster() -> Option<Cluster> {
 /// The system at work.
 pub struct Stage {
     pipeline: Pipeline,
+    /// Answers that owners gave so far.
+    answers: Arc<AtomicUsize>,
     /// Goes on where it ended at the last look.
     oracle: Oracle,
     pub scene: Scene,
@@ -69,27 +71,35 @@ impl Stage {
         let config = config.expect("a configuration without mistakes");
         let keys = mac_keys(&config.keys.answer);
         let owners = Owners::new(&cluster, &first.topic("cases"), PARTITIONS, keys);
+        let answers = owners.answered();
         let pipeline = Pipeline::new(&cluster, &first.topic("events"), seed, owners);
         let mut scene = Scene { instances, cluster };
         scene.wait_until_ready();
         let oracle = oracle_of(&scene.instances[0].config());
         Stage {
             pipeline,
+            answers,
             oracle,
             scene,
         }
     }
 
-    /// Lets `failure` happen while traffic flows.
+    /// Lets `failure` happen while traffic flows, on until an owner has answered since.
     pub fn during_traffic<T>(&mut self, failure: impl FnOnce(&mut Scene) -> T) -> T {
         let stop = AtomicBool::new(false);
         let (pipeline, scene) = (&mut self.pipeline, &mut self.scene);
+        let answers = || self.answers.load(Ordering::Relaxed);
         std::thread::scope(|scope| {
             // However `failure` ends, the traffic does.
             let _stop = Stopper(&stop);
             scope.spawn(|| pipeline.play(&stop));
             std::thread::sleep(WARM_UP);
-            failure(scene)
+            let told = failure(scene);
+            let before = answers();
+            eventually("an owner's answer", RECOVERY, || {
+                (answers() > before).then_some(())
+            });
+            told
         })
     }
 
@@ -126,7 +136,7 @@ impl Stage {
 
     /// Answers that owners gave so far.
     pub fn answers(&self) -> usize {
-        self.pipeline.answers()
+        self.answers.load(Ordering::Relaxed)
     }
 
     /// Ends the instances and hands the cluster back.

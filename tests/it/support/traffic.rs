@@ -165,11 +165,6 @@ impl Pipeline {
         self.attacks
     }
 
-    /// Answers that owners gave so far.
-    pub fn answers(&self) -> usize {
-        self.owners.answered()
-    }
-
     /// Waits until everything is acknowledged; how many events that were.
     ///
     /// # Panics
