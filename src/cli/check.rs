@@ -26,8 +26,8 @@ pub struct Args {
     /// Configuration to read, and with it the rules, lists and database that it names
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Folder with *.rule.yaml and lists.yaml; default: what the configuration names, else
-    /// the built-in rules
+    /// Folder with *.rule.yaml, lists.yaml and exceptions.yaml; default: what the configuration
+    /// names, else the built-in rules
     #[arg(long, value_name = "DIR")]
     pub rules: Option<PathBuf>,
     /// The rules before: warns of every id that names something else than there, so that its

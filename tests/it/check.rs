@@ -334,3 +334,28 @@ fn every_command_shows_an_example_in_its_help() {
     }
     assert!(seen >= 2, "{commands}");
 }
+
+#[test]
+fn an_expired_exception_is_a_mistake_and_a_lasting_one_is_listed() {
+    let exceptions = |expires: &str| {
+        format!(
+            "schema: 1\nexceptions:\n  - id: scanner\n    reason: Our own scanner\n    \
+             owner: security\n    expires: {expires}\n    effect: ignore\n    \
+             when: {{ account: u }}\n"
+        )
+    };
+    for (expires, status, says) in [
+        ("2020-02-29", 1, "exceptions.yaml:6:14"),
+        ("9000-01-01", 0, "1 rule (1 enforce), 1 exception, sha256:"),
+    ] {
+        let text = exceptions(expires);
+        let files = folder(&[
+            ("rules/failed.rule.yaml", RULE),
+            ("rules/lists.yaml", "schema: 1\nlists: {}\n"),
+            ("rules/exceptions.yaml", &text),
+        ]);
+        let (exit, said) = check(files.path(), &["--rules", "rules"]);
+        assert_eq!(exit, status, "{said}");
+        assert!(said.contains(says), "{said}");
+    }
+}

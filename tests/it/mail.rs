@@ -167,6 +167,24 @@ fn nothing_from_an_event_becomes_a_header_a_line_or_markup() {
     assert!(!head.to_lowercase().contains("bcc:"), "{head}");
 }
 
+#[test]
+fn a_lock_that_was_a_mistake_is_said_to_be_one_and_asks_nothing() {
+    for locale in ["en", "de"] {
+        let undone = MailRecord {
+            template: doorward::engine::operator::MAIL_UNDONE.into(),
+            part: "notice".into(),
+            locked: None,
+            locale: Some(locale.into()),
+            ..mail()
+        };
+        let content = rendered(&undone);
+        insta::assert_snapshot!(format!("mail_undone_{locale}"), as_read(&content));
+        for body in [&content.text, &content.html] {
+            assert!(!body.contains("/c/"), "nothing to press");
+        }
+    }
+}
+
 /// Shorter names for what mail-parser spreads over several calls.
 trait Shape {
     fn content_type_of_the_whole(&self) -> String;

@@ -456,3 +456,38 @@ fn a_stop_that_lay_in_the_log_during_an_outage_wins_over_the_timer() {
     world.turns(1_500);
     assert_eq!(commands(&world), ["hold_recovery", "cancel_recovery"]);
 }
+
+#[test]
+fn what_a_rule_may_still_lock_is_shown_survives_a_crash_and_is_refilled_by_time() {
+    let left = |world: &World| {
+        let name = "doorward_lock_budget_remaining{rule=\"two-factor-failure-streak\"} ";
+        let text = world.metrics.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.parse::<i64>().ok()
+    };
+    let mut world = World::new(2);
+    world.start();
+    world.turns(10);
+    assert_eq!(left(&world), Some(50));
+    for n in 0..51 {
+        world.attack(0, &format!("u{n}"));
+    }
+    world.turns(20);
+    assert_eq!(
+        left(&world),
+        Some(0),
+        "of the partition that has the fewest"
+    );
+    let held = "doorward_decisions_total{effect=\"held\",rule=\"two-factor-failure-streak\"} 1\n";
+    assert!(
+        world.metrics.text().contains(held),
+        "{}",
+        world.metrics.text()
+    );
+    world.start();
+    world.turns(20);
+    assert_eq!(left(&world), Some(0), "whoever owns it now");
+    world.clock.advance(Duration::from_secs(300));
+    world.turns(10);
+    assert_eq!(left(&world), Some(50), "without an event");
+}
