@@ -1,7 +1,7 @@
 //! What an operator's commands have in common: they find a case, publish a signed request
 //! about it, and wait until the service has carried it out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -179,7 +179,7 @@ impl Desk {
         cases: &mut Cases,
         is_done: &dyn Fn(&Cases) -> bool,
     ) -> anyhow::Result<bool> {
-        let ids: Vec<String> = cases.keys().cloned().collect();
+        let ids: BTreeSet<String> = cases.keys().cloned().collect();
         let mut moved = Instant::now();
         while !is_done(cases) {
             if moved.elapsed() > CARRIED_OUT_WITHIN {
