@@ -33,7 +33,9 @@ pub fn is_trial() -> bool {
 pub fn engine(partitions: u32, max_forgettable_bytes: usize) -> (Engine, Provenance) {
     let unbounded = |file: &Arc<SourceFile>| {
         let text = match file.text.contains("lock_account") {
-            true => file.text.replace("\nthen:", "\nlock_budget: 1000000\nthen:"),
+            true => file
+                .text
+                .replace("\nthen:", "\nlock_budget: 1000000\nthen:"),
             false => file.text.clone(),
         };
         SourceFile::new(file.name.as_str(), text)

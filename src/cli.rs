@@ -3,6 +3,7 @@
 pub mod check;
 pub mod conform;
 pub mod demo;
+pub mod explain;
 pub mod generate;
 mod operator;
 pub mod record;
@@ -51,6 +52,8 @@ pub enum Command {
     Conform(conform::Args),
     /// Put recorded events through the rules, and say what would have been decided
     Replay(replay::Args),
+    /// Say why the rules did what they did, and why not: of an account, a case or an event
+    Explain(explain::Args),
     /// Write labelled synthetic login traffic
     Generate(generate::Args),
     /// Write a stretch of the events in Kafka to a file, for `replay`
@@ -84,6 +87,7 @@ impl Command {
             Command::Check(args) => check::run(args),
             Command::Conform(args) => conform::run(args),
             Command::Replay(args) => replay::run(args),
+            Command::Explain(args) => explain::run(args),
             Command::Generate(args) => generate::run(args),
             Command::Record(args) => record::run(args),
             Command::Recovery(args) => recovery::run(args),

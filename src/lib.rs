@@ -37,6 +37,7 @@ pub mod cli;
 pub mod config;
 pub mod conform;
 pub mod demo;
+pub mod explain;
 pub mod facts;
 pub mod generate;
 pub mod logging;

@@ -1,6 +1,7 @@
 //! `lists.yaml`: which lists there are, and their files.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Age, Folder, Loaded};
@@ -250,4 +251,30 @@ fn load_list(
         addresses: whole,
         hash,
     }))
+}
+
+/// The entry of the list `name` in which `ip` stands: its file, the line from 1, and the line
+/// itself. Looked for in the text, line by line, since a list of a million entries does not
+/// remember where each came from.
+pub fn entry_of(folder: &Folder, name: &str, ip: IpAddr) -> Option<(String, u64, String)> {
+    let text = String::from_utf8(folder.read(FILE).ok()?).ok()?;
+    let file = SourceFile::new(folder.name(FILE), text);
+    let mut found = Diagnostics::default();
+    let root = parse_yaml(&file, &mut found)?;
+    let lists = read_file(&file, &root, &mut found);
+    let list = lists.iter().find(|list| list.name == name)?;
+    for path in &list.files {
+        let Ok(bytes) = folder.read(path) else {
+            continue;
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        for (at, line) in text.lines().enumerate() {
+            let one = SourceFile::new("", line);
+            let set = parse::read(&one, true, &mut Diagnostics::default());
+            if set.is_some_and(|set| set.contains(ip)) {
+                return Some((folder.name(path), at as u64 + 1, line.trim().to_owned()));
+            }
+        }
+    }
+    None
 }

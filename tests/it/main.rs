@@ -22,6 +22,7 @@ mod decode;
 mod demo;
 mod deploy;
 mod document;
+mod explain;
 mod facts;
 mod failures;
 mod gallery;
