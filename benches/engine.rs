@@ -15,12 +15,15 @@ mod twenty;
 
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput};
+use doorward::document::{Diagnostics, SourceFile};
 use doorward::engine::output::Outputs;
 use doorward::engine::{Engine, Partition, Settings};
 use doorward::event::decode::{Decoder, Dropped};
 use doorward::event::{Source, Timestamp};
+use doorward::facts::Folder;
 
 const EVENTS: usize = 20_000;
 const ACCOUNTS: usize = 5_000;
@@ -36,7 +39,11 @@ impl Warm {
     fn of(rules: usize, lines: &[Vec<u8>]) -> Warm {
         let files = twenty::files(rules);
         assert_eq!(files.len(), rules);
-        let (engine, _) = figures::engine_of(&files, 1, Settings::MAX_FORGETTABLE_BYTES);
+        Warm::of_files(&files, lines)
+    }
+
+    fn of_files(files: &[Arc<SourceFile>], lines: &[Vec<u8>]) -> Warm {
+        let (engine, _) = figures::engine_of(files, 1, Settings::MAX_FORGETTABLE_BYTES);
         let mut warm = Warm {
             decoder: engine.rules().decoder(),
             engine,
@@ -72,6 +79,8 @@ fn main() {
     );
     let mut four = Warm::of(4, &lines);
     let mut twenty = Warm::of(20, &lines);
+    let built_in = Folder(None).rule_files(&mut Diagnostics::default());
+    let mut built_in = Warm::of_files(&built_in, &lines);
 
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("event");
@@ -91,7 +100,11 @@ fn main() {
             }
         });
     });
-    for (name, warm) in [("decide", &mut four), ("twenty", &mut twenty)] {
+    for (name, warm) in [
+        ("decide", &mut four),
+        ("twenty", &mut twenty),
+        ("built-in", &mut built_in),
+    ] {
         group.bench_function(name, |b| {
             b.iter_batched_ref(|| (), |()| warm.handle_all(&lines), BatchSize::PerIteration);
         });
@@ -99,11 +112,12 @@ fn main() {
     group.finish();
     criterion.final_summary();
 
-    if let (Some(parse), Some(decode), Some(decide), Some(twenty)) = (
+    if let (Some(parse), Some(decode), Some(decide), Some(twenty), Some(built_in)) = (
         mean_ns("parse"),
         mean_ns("decode"),
         mean_ns("decide"),
         mean_ns("twenty"),
+        mean_ns("built-in"),
     ) {
         let lines = [
             ("an event's JSON parsed alone", parse, ""),
@@ -113,6 +127,7 @@ fn main() {
                 decide,
                 " (aim: 2 at most)",
             ),
+            ("the same with every built-in rule", built_in, ""),
         ];
         for (what, ns, aim) in lines {
             figures::figure(

@@ -6,13 +6,7 @@ use std::sync::Arc;
 use doorward::document::{Diagnostics, SourceFile};
 use doorward::facts::Folder;
 
-/// The four that the figures of one event are about.
-pub const FOUR: [&str; 4] = [
-    "failed-logins-many-ips.rule.yaml",
-    "first-seen-country.rule.yaml",
-    "reset-from-malicious-ip.rule.yaml",
-    "two-factor-failure-streak.rule.yaml",
-];
+use super::figures::FOUR;
 
 /// `when`, `by` and `detect` of the sixteen others.
 const OTHERS: [[&str; 3]; 16] = [

@@ -5,34 +5,48 @@ use crate::enrich::geoip::{GeoDb, GeoDbError};
 /// The free country database in `geoip/`, about 5 MB.
 static GEOIP: &[u8] = include_bytes!("../geoip/iptoasn-country.mmdb");
 
-/// The files of `rules/` that doorward reads, by their path in it.
-const RULES: &[(&str, &str)] = &[
-    (
-        "failed-logins-many-ips.rule.yaml",
-        include_str!("../rules/failed-logins-many-ips.rule.yaml"),
-    ),
-    (
-        "first-seen-country.rule.yaml",
-        include_str!("../rules/first-seen-country.rule.yaml"),
-    ),
-    (
-        "reset-from-malicious-ip.rule.yaml",
-        include_str!("../rules/reset-from-malicious-ip.rule.yaml"),
-    ),
-    (
-        "two-factor-failure-streak.rule.yaml",
-        include_str!("../rules/two-factor-failure-streak.rule.yaml"),
-    ),
-    ("exceptions.yaml", include_str!("../rules/exceptions.yaml")),
-    ("lists.yaml", include_str!("../rules/lists.yaml")),
-    (
-        "lists/malicious_ips.txt",
-        include_str!("../rules/lists/malicious_ips.txt"),
-    ),
-    (
-        "lists/anonymizers.txt",
-        include_str!("../rules/lists/anonymizers.txt"),
-    ),
+/// The files of `rules/` with these names, each with its text.
+macro_rules! files {
+    ($($name:literal),+ $(,)?) => {
+        &[$(($name, include_str!(concat!("../rules/", $name)))),+]
+    };
+}
+
+/// The files of `rules/` that doorward reads, by their path in it; a test holds the list to
+/// what the folder holds.
+const RULES: &[(&str, &str)] = files![
+    "address-changed.rule.yaml",
+    "failed-logins-many-ips.rule.yaml",
+    "failed-logins-many.rule.yaml",
+    "first-seen-country.rule.yaml",
+    "password-spraying.rule.yaml",
+    "recovery-code-new-country.rule.yaml",
+    "recovery-code-used.rule.yaml",
+    "reset-from-malicious-ip.rule.yaml",
+    "second-factor-off-new-country.rule.yaml",
+    "second-factor-reset-by-owner.rule.yaml",
+    "second-factor-reset.rule.yaml",
+    "second-factor-switched-off.rule.yaml",
+    "sso-bypassed-by-password.rule.yaml",
+    "two-factor-failure-streak.rule.yaml",
+    "address-changed.test.yaml",
+    "failed-logins-many-ips.test.yaml",
+    "failed-logins-many.test.yaml",
+    "first-seen-country.test.yaml",
+    "password-spraying.test.yaml",
+    "recovery-code-new-country.test.yaml",
+    "recovery-code-used.test.yaml",
+    "reset-from-malicious-ip.test.yaml",
+    "second-factor-off-new-country.test.yaml",
+    "second-factor-reset-by-owner.test.yaml",
+    "second-factor-reset.test.yaml",
+    "second-factor-switched-off.test.yaml",
+    "sso-bypassed-by-password.test.yaml",
+    "two-factor-failure-streak.test.yaml",
+    "exceptions.yaml",
+    "lists.yaml",
+    "lists/anonymizers.txt",
+    "lists/malicious_ips.txt",
 ];
 
 /// The built-in copy of the file `relative` in `rules/`.

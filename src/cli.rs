@@ -14,6 +14,7 @@ pub mod run;
 pub mod schema;
 pub mod send;
 mod status;
+pub mod test;
 pub mod topics;
 pub mod undo;
 pub mod unlock;
@@ -68,6 +69,8 @@ pub enum Command {
     Run(run::Args),
     /// Publish events, keyed by account
     Send(send::Args),
+    /// Run the tests beside the rules
+    Test(test::Args),
     /// Make the topics, or say what is wrong with them
     Topics(topics::Args),
     /// Unlock what a rule locked by mistake
@@ -95,6 +98,7 @@ impl Command {
             Command::Schema(args) => schema::run(args),
             Command::Run(args) => run::run(args),
             Command::Send(args) => send::run(args),
+            Command::Test(args) => test::run(args),
             Command::Topics(args) => topics::run(args),
             Command::Undo(args) => undo::run(args),
             Command::Unlock(args) => unlock::run(args),

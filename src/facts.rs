@@ -384,7 +384,7 @@ impl Folder {
     /// Its rule files, `*.rule.yaml`, in order of name, and `exceptions.yaml` where there is
     /// one. A file that cannot be read is an error in `found`; so is a folder without rules.
     pub fn rule_files(&self, found: &mut Diagnostics) -> Vec<Arc<SourceFile>> {
-        let names = match self.rule_names() {
+        let names = match self.names(".rule.yaml") {
             Ok(names) => names,
             Err(error) => {
                 let file = SourceFile::new(self.name(""), "");
@@ -424,7 +424,19 @@ impl Folder {
         }
     }
 
-    fn rule_names(&self) -> io::Result<Vec<String>> {
+    /// Its files of tests, `*.test.yaml`, in order of name. A file that cannot be read is an
+    /// error in `found`.
+    pub fn test_files(&self, found: &mut Diagnostics) -> Vec<Arc<SourceFile>> {
+        // A folder that cannot be read was said when its rules were looked for.
+        let names = self.names(".test.yaml").unwrap_or_default();
+        names
+            .iter()
+            .filter_map(|name| read_text(self, name, found))
+            .collect()
+    }
+
+    /// Names of its files that end in `ending`, in order.
+    fn names(&self, ending: &str) -> io::Result<Vec<String>> {
         let mut names = match &self.0 {
             None => builtin::rules_file_names().map(str::to_owned).collect(),
             Some(folder) => {
@@ -435,7 +447,7 @@ impl Folder {
                 names
             }
         };
-        names.retain(|name: &String| name.ends_with(".rule.yaml"));
+        names.retain(|name: &String| name.ends_with(ending));
         names.sort();
         Ok(names)
     }

@@ -43,6 +43,7 @@ pub mod generate;
 pub mod logging;
 pub mod metrics;
 pub mod reload;
+pub mod ruletest;
 pub mod schema;
 pub mod topics;
 

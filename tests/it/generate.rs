@@ -27,7 +27,7 @@ fn traffic(seed: u64, accounts: u32) -> Traffic {
 
 /// `account rule effect` of every decision of the shipped rules.
 fn decisions(events: &[TrafficEvent]) -> Vec<String> {
-    let rules = Arc::new(story::shipped());
+    let rules = Arc::new(story::built_in());
     let decoder = rules.decoder();
     let engine = Engine::new(rules, story::facts(), story::settings());
     let mut partition = Partition::default();
@@ -47,6 +47,11 @@ fn decisions(events: &[TrafficEvent]) -> Vec<String> {
         out.clear();
         engine.handle(&mut partition, &decoded, source, event.time, &mut out);
         for decision in &out.decisions {
+            // Twenty accounts that are busy all day fail often, which one rule in shadow
+            // notes down.
+            if decision.effect == Effect::Shadow {
+                continue;
+            }
             assert_eq!(decision.effect, Effect::Acted, "{decision:?}");
             said.push(format!("{} {}", decision.account, decision.rule));
         }
