@@ -74,6 +74,7 @@ impl Facts {
 }
 
 fn look_up(geo: Option<&geoip::GeoDb>, ip: IpAddr) -> CountryLookup {
+    let ip = crate::event::canonical_ip(ip);
     match geo {
         _ if crate::event::is_special_ip(ip) => CountryLookup::Special,
         Some(geo) => geo.country(ip),

@@ -139,9 +139,17 @@ impl Checked {
             }
         }
         let Loaded {
-            problems, summary, ..
+            problems,
+            summary,
+            ages,
+            ..
         } = loaded;
         self.found.found.extend(problems.found);
+        let now = wall_clock();
+        for age in ages.iter().filter(|age| age.is_stale(now)) {
+            let file = SourceFile::new(format!("list {}", age.list), "");
+            self.found.warning(&file, 0..0, age.complaint(now), None);
+        }
         self.good.extend(summary);
     }
 

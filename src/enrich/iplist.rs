@@ -5,15 +5,12 @@
 //! [`parse`] reads their text.
 
 pub mod parse;
+pub mod ranges;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hashbrown::HashSet;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use prefix_trie::PrefixSet;
-
-use crate::event::canonical_ip;
+use ranges::{Builder, IpSet};
 
 /// Index of a list in [`Lists`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,15 +50,15 @@ impl Lists {
     /// The first entry that is neither an address nor a network.
     pub fn from_entries(lists: &[(&str, &[&str])]) -> Result<Lists, String> {
         let list = |(name, entries): &(&str, &[&str])| {
-            let mut addresses = IpSet::default();
+            let mut addresses = Builder::default();
             for entry in *entries {
-                addresses.insert(parse::network(entry).map_err(|why| format!("{entry}: {why}"))?);
+                addresses.insert(parse::span_of(entry).map_err(|why| format!("{entry}: {why}"))?);
             }
             let text: String = entries.iter().flat_map(|entry| [entry, "\n"]).collect();
             Ok(List {
                 name: (*name).to_owned(),
                 content: Some(Arc::new(Content {
-                    addresses,
+                    addresses: addresses.build(),
                     hash: parse::hash(&[text.as_bytes()]),
                 })),
             })
@@ -107,60 +104,5 @@ impl Lists {
 
     fn content(&self, list: ListId) -> Option<&Content> {
         self.lists.get(usize::from(list.0))?.content.as_deref()
-    }
-}
-
-/// Addresses and networks. Single addresses, most of any feed, are one hash away; networks
-/// stand in a trie for each family.
-#[derive(Debug, Default)]
-pub struct IpSet {
-    single: HashSet<IpAddr>,
-    v4: PrefixSet<Ipv4Net>,
-    v6: PrefixSet<Ipv6Net>,
-}
-
-impl IpSet {
-    /// Host bits beyond the prefix are ignored.
-    pub fn insert(&mut self, network: IpNet) {
-        match network {
-            net if net.prefix_len() == net.max_prefix_len() => {
-                self.single.insert(net.addr());
-            }
-            IpNet::V4(net) => {
-                self.v4.insert(net.trunc());
-            }
-            IpNet::V6(net) => {
-                self.v6.insert(net.trunc());
-            }
-        }
-    }
-
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        let ip = canonical_ip(ip);
-        self.single.contains(&ip)
-            || match ip {
-                IpAddr::V4(v4) => self.v4.get_lpm(&Ipv4Net::from(v4)).is_some(),
-                IpAddr::V6(v6) => self.v6.get_lpm(&Ipv6Net::from(v6)).is_some(),
-            }
-    }
-
-    /// Everything in `other` too.
-    pub fn extend(&mut self, other: IpSet) {
-        self.single.extend(other.single);
-        for net in other.v4 {
-            self.v4.insert(net);
-        }
-        for net in other.v6 {
-            self.v6.insert(net);
-        }
-    }
-
-    /// Distinct addresses and networks.
-    pub fn len(&self) -> usize {
-        self.single.len() + self.v4.len() + self.v6.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }

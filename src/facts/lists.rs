@@ -1,28 +1,38 @@
-//! `lists.yaml`: which lists there are, and their files.
+//! `lists.yaml`: which lists there are, where they come from, and what they may hold.
+
+mod load;
 
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Age, Folder, Loaded};
+use ipnet::IpNet;
+
+use super::{Folder, Loaded};
 use crate::document::{Diagnostics, Fields, Node, SourceFile, Value, parse_yaml};
-use crate::enrich::iplist::{Content, IpSet, List, Lists, parse};
-use crate::event::Timestamp;
+use crate::enrich::iplist::parse::{Allow, Column, Format, Terms};
+use crate::enrich::iplist::{List, Lists};
 
 /// The file that names the lists, in the folder of rules.
 pub const FILE: &str = "lists.yaml";
+
+/// By how much a list may shrink where `max_shrink` says nothing.
+const MAX_SHRINK_PERCENT: u8 = 50;
 
 /// One list, as `lists.yaml` describes it.
 struct Written<'a> {
     name: &'a str,
     files: Vec<&'a str>,
     title: Option<&'a str>,
+    source: Option<&'a str>,
     required: bool,
-    may_be_empty: bool,
+    max_age_ms: Option<i64>,
+    max_shrink_percent: u8,
+    terms: Terms,
 }
 
-/// Reads `lists.yaml` and every list that it names. No such file: no lists.
-/// Where `before` is at work, a list that cannot be used keeps what it had.
+/// Reads `lists.yaml` and every list that it names. No such file: no lists. Where `before` is
+/// at work, a list that cannot be used keeps what it had.
 pub(super) fn load(
     folder: &Folder,
     before: Option<&Lists>,
@@ -57,7 +67,7 @@ pub(super) fn load(
         .iter()
         .map(|list| List {
             name: list.name.to_owned(),
-            content: load_list(folder, list, before, loaded),
+            content: load::list(folder, list, before, loaded),
         })
         .collect();
     Ok(Lists::new(lists))
@@ -74,6 +84,8 @@ fn read_file<'a>(
     if top.required("schema", found).is_some() {
         top.integer("schema", 1..=1, found);
     }
+    let own = top.optional("own_networks");
+    let own = own.map_or_else(Vec::new, |node| networks(file, node, found));
     let lists = top.required("lists", found);
     top.finish(found);
     let Some(lists) = lists.and_then(|node| Fields::of(file, node, "`lists`", found)) else {
@@ -90,7 +102,7 @@ fn read_file<'a>(
                     Some("use small letters, digits, `_` and `-`, 64 at most".into()),
                 );
             }
-            read_list(file, &name.name, node, found)
+            read_list(file, &name.name, node, &own, found)
         })
         .collect()
 }
@@ -100,22 +112,77 @@ fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.chars().all(allowed)
 }
 
+fn networks(file: &Arc<SourceFile>, node: &Node, found: &mut Diagnostics) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for (text, item) in texts(file, "own_networks", node, found) {
+        let network = text
+            .parse::<IpNet>()
+            .or_else(|_| text.parse().map(|ip: std::net::IpAddr| IpNet::from(ip)));
+        match network {
+            Ok(network) => networks.push(network),
+            Err(_) => found.error(
+                file,
+                item.span.clone(),
+                format!("`{text}` is no network"),
+                Some("write `own_networks: [203.0.113.0/24, \"2001:db8::/32\"]`".into()),
+            ),
+        }
+    }
+    networks
+}
+
 fn read_list<'a>(
     file: &Arc<SourceFile>,
     name: &'a str,
     node: &'a Node,
+    own: &[IpNet],
     found: &mut Diagnostics,
 ) -> Option<Written<'a>> {
     let mut fields = Fields::of(file, node, format!("the list `{name}`"), found)?;
     let one = fields.text("file", found);
     let several = fields.optional("files");
-    let list = Written {
-        name,
-        files: read_files(file, several, one, found),
-        title: fields.text("title", found),
-        required: fields.bool("required", found).unwrap_or(true),
-        may_be_empty: fields.bool("may_be_empty", found).unwrap_or(false),
+    let files = match several {
+        Some(node) => texts(file, "files", node, found)
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect(),
+        None => one.into_iter().collect(),
     };
+    let title = fields.text("title", found);
+    let source = fields.text("source", found);
+    let required = fields.bool("required", found).unwrap_or(true);
+    let may_be_empty = fields.bool("may_be_empty", found).unwrap_or(false);
+    let format = fields.choice(
+        "format",
+        &[
+            ("auto", Format::Auto),
+            ("plain", Format::Plain),
+            ("csv", Format::Csv),
+            ("json", Format::Json),
+            ("json_lines", Format::JsonLines),
+        ],
+        found,
+    );
+    let columns = fields.optional("column");
+    let columns = columns.map_or_else(Vec::new, |node| read_columns(file, node, found));
+    let max_age_ms = fields.duration_ms("max_age", found);
+    let max_shrink_percent = fields
+        .text("max_shrink", found)
+        .map_or(Some(MAX_SHRINK_PERCENT), percent);
+    let max_shrink_percent = max_shrink_percent.unwrap_or_else(|| {
+        let span = fields
+            .optional("max_shrink")
+            .map_or(fields.span(), |n| n.span.clone());
+        found.error(
+            file,
+            span,
+            "`max_shrink` must be 0% to 100%",
+            Some("write `max_shrink: 50%`: a list that loses more than half is refused".into()),
+        );
+        MAX_SHRINK_PERCENT
+    });
+    let allow = fields.optional("allow");
+    let allow = allow.map_or_else(Allow::default, |node| read_allow(file, node, found));
     match (one, several) {
         (None, None) => found.error(
             file,
@@ -132,125 +199,105 @@ fn read_list<'a>(
         _ => {}
     }
     fields.finish(found);
-    Some(list)
+    Some(Written {
+        name,
+        files,
+        title,
+        source,
+        required,
+        max_age_ms,
+        max_shrink_percent,
+        terms: Terms {
+            format: format.unwrap_or_default(),
+            columns,
+            may_be_empty,
+            allow,
+            own: own.to_vec(),
+        },
+    })
 }
 
-fn read_files<'a>(
-    file: &Arc<SourceFile>,
-    several: Option<&'a Node>,
-    one: Option<&'a str>,
-    found: &mut Diagnostics,
-) -> Vec<&'a str> {
-    let Some(several) = several else {
-        return one.into_iter().collect();
+fn percent(text: &str) -> Option<u8> {
+    let number = text.trim().strip_suffix('%')?.trim().parse().ok()?;
+    (number <= 100).then_some(number)
+}
+
+fn read_columns(file: &Arc<SourceFile>, node: &Node, found: &mut Diagnostics) -> Vec<Column> {
+    let one = |node: &Node| match &node.value {
+        Value::Text(name) => Some(Column::Name(name.clone())),
+        Value::Integer(number @ 1..=1_000) => Some(Column::Number(*number as usize)),
+        _ => None,
     };
-    let Value::List(items) = &several.value else {
+    let columns: Option<Vec<Column>> = match &node.value {
+        Value::List(items) if items.len() == 2 => items.iter().map(one).collect(),
+        _ => one(node).map(|column| vec![column]),
+    };
+    columns.unwrap_or_else(|| {
         found.error(
             file,
-            several.span.clone(),
-            format!(
-                "`files` must be a list of paths, not {}",
-                several.value.kind()
-            ),
-            Some("write `files: [lists/one.txt, lists/two.txt]`".into()),
+            node.span.clone(),
+            "`column` must be a name, a number from 1, or two of them",
+            Some("write `column: ip`, `column: 2`, or `column: [start, end]` for ranges".into()),
         );
-        return Vec::new();
-    };
-    let path = |item: &'a Node| match &item.value {
-        Value::Text(path) => Some(path.as_str()),
-        other => {
-            found.error(
-                file,
-                item.span.clone(),
-                format!("a path must be text, not {}", other.kind()),
-                None,
-            );
-            None
-        }
-    };
-    items.iter().filter_map(path).collect()
+        Vec::new()
+    })
 }
 
-/// Where any of its files cannot be used, what `before` held: half a list is worse than the
-/// last whole one, and than none that says so.
-fn load_list(
-    folder: &Folder,
-    list: &Written<'_>,
-    before: Option<&Lists>,
-    loaded: &mut Loaded,
-) -> Option<Arc<Content>> {
-    let problems_before = loaded.problems.found.len();
-    let mut made: Option<Timestamp> = None;
-    let mut whole = IpSet::default();
-    let mut contents = Vec::new();
-    let mut usable = true;
-    for path in &list.files {
-        loaded.files.extend(folder.path(path));
-        let bytes = match folder.read(path) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let file = SourceFile::new(folder.name(path), "");
-                let message = format!("the list `{}` cannot be read: {error}", list.name);
-                let help = "paths are relative to lists.yaml".to_owned();
-                loaded.problems.error(&file, 0..0, message, Some(help));
-                usable = false;
-                continue;
-            }
+fn read_allow(file: &Arc<SourceFile>, node: &Node, found: &mut Diagnostics) -> Allow {
+    let mut allow = Allow::default();
+    for (text, item) in texts(file, "allow", node, found) {
+        match text {
+            "private" => allow.private = true,
+            "own" => allow.own = true,
+            "wide" => allow.wide = true,
+            other => found.error(
+                file,
+                item.span.clone(),
+                format!("a list cannot be allowed `{other}`"),
+                Some("it can be allowed `private`, `own` and `wide`".into()),
+            ),
+        }
+    }
+    allow
+}
+
+/// The texts of a list of texts, each with its node.
+fn texts<'a>(
+    file: &Arc<SourceFile>,
+    what: &str,
+    node: &'a Node,
+    found: &mut Diagnostics,
+) -> Vec<(&'a str, &'a Node)> {
+    let Value::List(items) = &node.value else {
+        let kind = node.value.kind();
+        let (message, help) = match what {
+            "files" => (
+                format!("`files` must be a list of paths, not {kind}"),
+                "write `files: [lists/one.txt, lists/two.txt]`",
+            ),
+            _ => (
+                format!("`{what}` must be a list, not {kind}"),
+                "put it into square brackets",
+            ),
         };
-        // An address is ASCII; whatever else a feed has in its comments does no harm.
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let file = SourceFile::new(folder.name(path), text);
-        if let Some(written) = folder.written(path) {
-            made = Some(made.map_or(written, |made| made.min(written)));
+        found.error(file, node.span.clone(), message, Some(help.into()));
+        return Vec::new();
+    };
+    let mut texts = Vec::new();
+    for item in items {
+        match &item.value {
+            Value::Text(text) => texts.push((text.as_str(), item)),
+            other => {
+                let thing = match what {
+                    "files" => "a path",
+                    _ => "each of them",
+                };
+                let message = format!("{thing} must be text, not {}", other.kind());
+                found.error(file, item.span.clone(), message, None);
+            }
         }
-        match parse::read(&file, list.may_be_empty, &mut loaded.problems) {
-            Some(set) => whole.extend(set),
-            None => usable = false,
-        }
-        contents.push(bytes);
     }
-    let title = list.title.unwrap_or("without a title");
-    if !usable {
-        let component = format!("list {}", list.name);
-        let reason = loaded.problems.found[problems_before..]
-            .last()
-            .map_or("it cannot be used", |problem| problem.message.as_str());
-        if let Some(held) = before.and_then(|lists| lists.content_of(list.name)) {
-            let entries = match held.addresses.len() {
-                1 => "the entry from before stays".to_owned(),
-                n => format!("the {n} entries from before stay"),
-            };
-            let text = format!("{reason}; {entries} at work");
-            loaded.parts.push(held.hash.clone());
-            loaded.notes.push((component, text));
-            return Some(Arc::clone(held));
-        }
-        if list.required {
-            let text = format!("{reason}; rules that need it do not fire");
-            loaded.unready.push((component, text));
-        }
-        return None;
-    }
-    let parts: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
-    let entries = whole.len();
-    loaded.summary.push(format!(
-        "list {} ({title}), {entries} {}",
-        list.name,
-        if entries == 1 { "entry" } else { "entries" }
-    ));
-    let hash = parse::hash(&parts);
-    loaded.parts.push(hash.clone());
-    if let Some(made) = made {
-        loaded.ages.push(Age {
-            list: list.name.to_owned(),
-            made,
-            max_age_ms: None,
-        });
-    }
-    Some(Arc::new(Content {
-        addresses: whole,
-        hash,
-    }))
+    texts
 }
 
 /// The entry of the list `name` in which `ip` stands: its file, the line from 1, and the line

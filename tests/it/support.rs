@@ -11,6 +11,8 @@ pub mod browser;
 pub mod doorward;
 #[path = "support/kafka.rs"]
 pub mod kafka;
+#[path = "support/mmdb.rs"]
+pub mod mmdb;
 #[path = "support/oracle.rs"]
 pub mod oracle;
 #[path = "support/owners.rs"]
