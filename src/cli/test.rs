@@ -58,7 +58,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let rule_files = folder.rule_files(&mut found);
     let geoip = GeoIp {
         database: args.geoip.clone(),
-        previous: None,
+        ..GeoIp::default()
     };
     let loaded = facts::load(&geoip, args.rules.as_deref()).map_err(|wrong| {
         found.found.extend(wrong.found);

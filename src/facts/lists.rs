@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::{Folder, Loaded};
 use crate::document::{Diagnostics, Fields, Node, SourceFile, Value, parse_yaml};
-use crate::enrich::iplist::parse::{Allow, Column, Format, Terms};
+use crate::enrich::iplist::parse::{self, Allow, Column, Format, Terms};
 use crate::enrich::iplist::{List, Lists};
 
 /// The file that names the lists, in the folder of rules.
@@ -117,7 +117,7 @@ fn networks(file: &Arc<SourceFile>, node: &Node, found: &mut Diagnostics) -> Vec
     for (text, item) in texts(file, "own_networks", node, found) {
         let network = text
             .parse::<IpNet>()
-            .or_else(|_| text.parse().map(|ip: std::net::IpAddr| IpNet::from(ip)));
+            .or_else(|_| text.parse().map(|ip: IpAddr| IpNet::from(ip)));
         match network {
             Ok(network) => networks.push(network),
             Err(_) => found.error(
@@ -315,10 +315,19 @@ pub fn entry_of(folder: &Folder, name: &str, ip: IpAddr) -> Option<(String, u64,
             continue;
         };
         let text = String::from_utf8_lossy(&bytes);
+        // A column that is chosen by its name is found by the first line.
+        let by_name = |column: &Column| matches!(column, Column::Name(_));
+        let head = text
+            .lines()
+            .next()
+            .filter(|_| list.terms.columns.iter().any(by_name));
         for (at, line) in text.lines().enumerate() {
-            let one = SourceFile::new("", line);
-            let set = parse::read(&one, true, &mut Diagnostics::default());
-            if set.is_some_and(|set| set.contains(ip)) {
+            let one = match head {
+                Some(head) if at > 0 => SourceFile::new("", format!("{head}\n{line}")),
+                _ => SourceFile::new("", line),
+            };
+            let read = parse::read(&one, &list.terms, &mut Diagnostics::default());
+            if read.is_some_and(|read| read.entries.build().contains(ip)) {
                 return Some((folder.name(path), at as u64 + 1, line.trim().to_owned()));
             }
         }

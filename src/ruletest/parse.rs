@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::document::{Diagnostics, Fields, Key, Node, SourceFile, Value, parse_yaml, suggest};
-use crate::enrich::iplist::parse::network;
+use crate::enrich::iplist::parse::span_of;
 
 use super::places::Places;
 use super::step::Steps;
@@ -167,7 +167,7 @@ fn lists(
         }
         let mut entries = Vec::new();
         for (text, span) in texts(file, node, &key.name, found) {
-            match network(&text) {
+            match span_of(&text) {
                 Ok(_) => entries.push(text),
                 Err(why) => {
                     found.error(file, span, format!("`{text}` is no network"), Some(why));

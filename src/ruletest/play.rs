@@ -75,8 +75,8 @@ impl<'a> Player<'a> {
         let (rules, lists) = self.shelf.rule_set(test)?;
         let facts = Arc::new(Facts {
             geo: self.geo.clone(),
-            previous_geo: None,
             lists,
+            ..Facts::default()
         });
         let mut game = Game {
             decoder: rules.decoder(),

@@ -10,6 +10,7 @@ pub fn why(said: &Said) -> Option<String> {
         | Said::Redundant(Standing { value, needed, .. }) => format!("{value} of {needed}"),
         Said::Off(Off::Mode) => "off".to_owned(),
         Said::Off(Off::ListMissing) => "list missing".to_owned(),
+        Said::Off(Off::DatabaseMissing) => "no database".to_owned(),
         Said::NotMatching(unmet) => format!("{} does not match", unmet.field),
         Said::Unkeyed { field } => format!("no {field}"),
         Said::NoValue { field } => format!("no {field}"),

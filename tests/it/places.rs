@@ -26,6 +26,7 @@ fn open(shape: Shape, networks: &[(&str, &str)]) -> GeoDb {
 
 fn facts(geo: GeoDb) -> Facts {
     Facts {
+        asn: None,
         geo: Some(Arc::new(geo)),
         previous_geo: None,
         lists: lists(),
@@ -119,6 +120,7 @@ fn rules_8_a_network_that_an_update_moves_is_not_new_and_is_known_from_then_on()
     let mut story = Story::with(
         shipped(),
         Facts {
+            asn: None,
             geo: Some(Arc::clone(&before)),
             previous_geo: None,
             lists: lists(),
@@ -130,6 +132,7 @@ fn rules_8_a_network_that_an_update_moves_is_not_new_and_is_known_from_then_on()
     story.reload_with(
         shipped(),
         Arc::new(Facts {
+            asn: None,
             geo: Some(Arc::clone(&after)),
             previous_geo: Some(before),
             lists: lists(),
@@ -140,6 +143,7 @@ fn rules_8_a_network_that_an_update_moves_is_not_new_and_is_known_from_then_on()
     story.reload_with(
         shipped(),
         Arc::new(Facts {
+            asn: None,
             geo: Some(after),
             previous_geo: None,
             lists: lists(),
