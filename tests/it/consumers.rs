@@ -225,17 +225,24 @@ fn obeys(cluster: &Cluster, consumer: &Consumer) {
         first.errors().contains("stand_on_one_leg").then_some(())
     });
     assert_eq!(first.errors().matches("is no command").count(), junk.len());
+    // What is said is stored a moment later; a repeat shows that it is.
+    doorward.commit(&[command("u-2", 48, "cancel_recovery", json!({}))]);
+    let said = lines(&first, expected.len() + 1);
+    assert_eq!(
+        said.last().map(String::as_str),
+        Some("u-2: seq 48 is old news")
+    );
     first.kill();
 
     // Its offsets are gone and all is handed out anew: nothing is done twice.
     doorward.commit(&[command("u-2", 64, "hold_recovery", json!({}))]);
     let mut second = start("second", "two");
-    let repeated: Vec<String> = lines(&second, 13);
+    let repeated: Vec<String> = lines(&second, 14);
     let (new, old): (Vec<&String>, Vec<&String>) = repeated
         .iter()
         .partition(|line| !line.ends_with("is old news"));
     assert_eq!(new, ["u-2: hold recovery e-1, e-2"]);
-    assert_eq!(old.len(), 12, "one a command: {old:?}");
+    assert_eq!(old.len(), 13, "one a command: {old:?}");
 
     // What is newer than the program is left for a newer program.
     doorward.commit(&[command("u-3", 16, "lock_account", json!({ "schema": 2 }))]);

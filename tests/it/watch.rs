@@ -46,6 +46,11 @@ pub fn busy_metrics() -> Arc<Metrics> {
     left.with_label_values(&["failed-logins"]).set(3);
     metrics.consumer_lag.with_label_values(&["0"]).set(7);
     metrics.list_entries.with_label_values(&["bad"]).set(2);
+    metrics.list_stale.with_label_values(&["bad"]).set(0);
+    metrics
+        .list_made_timestamp_seconds
+        .with_label_values(&["bad"])
+        .set(1_795_327_200);
     metrics
         .list_loaded_timestamp_seconds
         .with_label_values(&["bad"])
