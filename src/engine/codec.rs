@@ -123,6 +123,10 @@ pub fn decode_account(
     account.rest = record.rest;
     if record.by_ip == Some(true) {
         account.set_by_ip();
+        // Earlier versions kept where mail would go, though nobody is mailed about an address.
+        for rule in account.rest.iter_mut().flat_map(|rest| &mut rest.rules) {
+            rule.contact = None;
+        }
     }
     if let Some(held) = record.resident {
         let left = if Some(held.rule) == residents.seen {

@@ -6,7 +6,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::event::{Timestamp, network_of};
 use crate::rules::eval::Enriched;
-use crate::rules::{Detect, Field, Learn, Rule, RuleKey};
+use crate::rules::{By, Detect, Field, Learn, Rule, RuleKey};
 
 use super::account::{Account, Contact, Entry, RuleState, Seen};
 use super::case::CasePlace;
@@ -146,7 +146,7 @@ pub fn matched(
             };
             let observed =
                 streak::lengthen(&mut state.entries, entry(event, 0, false), spec, counts);
-            let detected = from_observed(observed, state, event);
+            let detected = from_observed(place.rule, observed, state, event);
             fold_end(place, account);
             detected
         }
@@ -241,19 +241,29 @@ fn windowed(
         return Detected::nothing(NoHit::NoRoom);
     };
     let observed = window::observe(&mut state.entries, entry(event, value, false), spec, counts);
-    from_observed(observed, state, event)
+    from_observed(place.rule, observed, state, event)
 }
 
-fn from_observed(observed: Observed, state: &mut RuleState, event: &Enriched<'_>) -> Detected {
+fn from_observed(
+    rule: &Rule,
+    observed: Observed,
+    state: &mut RuleState,
+    event: &Enriched<'_>,
+) -> Detected {
+    // Nobody is mailed about an address, and its record outlives the accounts that it met.
+    let told = || match rule.by {
+        By::Ip => None,
+        By::Account | By::AccountAndUser => contact(event),
+    };
     match observed {
         Observed::Refused(why) => Detected::nothing(NoHit::Refused(why)),
         Observed::Redundant => Detected::nothing(NoHit::Redundant),
         Observed::Held => {
-            state.note_contact(contact(event));
+            state.note_contact(told());
             Detected::kept(NoHit::Held)
         }
         Observed::Hit(hit) => {
-            state.note_contact(contact(event));
+            state.note_contact(told());
             let sessions = hit
                 .entries
                 .iter()

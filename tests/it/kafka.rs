@@ -2,6 +2,7 @@
 
 mod conform;
 mod operators;
+mod privacy;
 mod record;
 mod recovery;
 

@@ -201,6 +201,16 @@ impl Doorward {
         });
     }
 
+    /// All of `/metrics`.
+    #[track_caller]
+    pub fn metrics(&mut self) -> String {
+        let address = self.admin_address();
+        let mut answer = ureq::get(format!("http://{address}/metrics"))
+            .call()
+            .expect("metrics");
+        answer.body_mut().read_to_string().expect("text")
+    }
+
     #[track_caller]
     fn admin_address(&mut self) -> String {
         eventually("the admin listener's address", PATIENCE, || {
