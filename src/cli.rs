@@ -5,6 +5,7 @@ pub mod conform;
 pub mod demo;
 pub mod explain;
 pub mod generate;
+mod load;
 mod operator;
 pub mod record;
 pub mod recovery;

@@ -11,10 +11,9 @@ use crate::config::GeoIp;
 use crate::document::Diagnostics;
 use crate::explain::record::Listed;
 use crate::explain::{self, Answer, Question, Sources, text};
-use crate::facts::{self, Folder, lists};
-use crate::rules::RuleSet;
+use crate::facts::{Folder, lists};
 
-use super::{OrStatus, Status};
+use super::{OrStatus, Status, load};
 
 /// `doorward explain`
 #[derive(Debug, clap::Args)]
@@ -84,25 +83,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         previous: args.previous_geoip.clone(),
         ..GeoIp::default()
     };
-    let loaded =
-        facts::load(&geoip, args.rules.as_deref()).map_err(|found| super::refused(&found))?;
-    for (path, opened) in [
-        (&args.geoip, &loaded.facts.geo),
-        (&args.previous_geoip, &loaded.facts.previous_geo),
-    ] {
-        if let (Some(path), None) = (path, opened) {
-            let why = loaded.problems.found.first();
-            return Err(Status::Usage.error(anyhow::anyhow!(
-                "the country database {} cannot be used: {}",
-                path.display(),
-                why.map_or("unreadable", |problem| &problem.message)
-            )));
-        }
-    }
-    let rules = RuleSet::load(&files, &loaded.facts.lists, &mut found);
-    let Some(rules) = rules.filter(|_| !found.has_errors()) else {
-        return Err(super::refused(&found));
-    };
+    let loaded = load::facts(args.rules.as_deref(), &geoip, &mut found)?;
+    let rules = load::rules(&files, &loaded, &mut found)?;
     let question = match (args.what.account, args.what.case, args.what.event) {
         (Some(account), _, _) => Question::Account(account),
         (_, Some(case), _) => Question::Case(case),

@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::config::GeoIp;
 use crate::document::Diagnostics;
-use crate::facts::{self, Folder};
+use crate::facts::Folder;
 use crate::record::{DecisionRecord, Provenance};
 use crate::replay::parallel::{self, Happening, ReplayError, Said};
 use crate::replay::report::Report;
@@ -24,7 +24,7 @@ use crate::replay::stream::Placing;
 use crate::replay::{Side, Totals, input, page};
 use crate::rules::RuleSet;
 
-use super::{OrStatus, Status};
+use super::{OrStatus, Status, load};
 
 /// `doorward replay`
 #[derive(Debug, clap::Args)]
@@ -142,22 +142,10 @@ fn load(rules_dir: Option<&Path>, args: &Args) -> anyhow::Result<Loaded> {
     let files = Folder(rules_dir.map(Path::to_owned)).rule_files(&mut found);
     let geoip = GeoIp {
         database: args.geoip.clone(),
-        previous: None,
-        asn_database: None,
+        ..GeoIp::default()
     };
-    let loaded = facts::load(&geoip, rules_dir).map_err(|found| super::refused(&found))?;
-    if let (Some(path), None) = (&args.geoip, &loaded.facts.geo) {
-        let why = loaded.problems.found.first();
-        return Err(Status::Usage.error(anyhow::anyhow!(
-            "the country database {} cannot be used: {}",
-            path.display(),
-            why.map_or("unreadable", |problem| &problem.message)
-        )));
-    }
-    let rules = RuleSet::load(&files, &loaded.facts.lists, &mut found);
-    let Some(rules) = rules.filter(|_| !found.has_errors()) else {
-        return Err(super::refused(&found));
-    };
+    let loaded = load::facts(rules_dir, &geoip, &mut found)?;
+    let rules = load::rules(&files, &loaded, &mut found)?;
     Ok(Loaded {
         provenance: loaded.provenance("replay", rules.hash()),
         name: rules_dir.map_or_else(

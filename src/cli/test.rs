@@ -9,12 +9,12 @@ use clap::ValueEnum;
 
 use crate::config::GeoIp;
 use crate::document::Diagnostics;
-use crate::facts::{self, Folder};
+use crate::facts::Folder;
 use crate::ruletest::play::Player;
 use crate::ruletest::report::{Results, Tested};
 use crate::ruletest::{Known, Shelf, TestFile, parse};
 
-use super::{OrStatus, Status};
+use super::{OrStatus, Status, load};
 
 /// `doorward test`
 #[derive(Debug, clap::Args)]
@@ -60,18 +60,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         database: args.geoip.clone(),
         ..GeoIp::default()
     };
-    let loaded = facts::load(&geoip, args.rules.as_deref()).map_err(|wrong| {
-        found.found.extend(wrong.found);
-        super::refused(&found)
-    })?;
-    if let (Some(path), None) = (&args.geoip, &loaded.facts.geo) {
-        let why = loaded.problems.found.first();
-        return Err(Status::Usage.error(anyhow::anyhow!(
-            "the country database {} cannot be used: {}",
-            path.display(),
-            why.map_or("unreadable", |problem| &problem.message)
-        )));
-    }
+    let loaded = load::facts(args.rules.as_deref(), &geoip, &mut found)?;
     let shelf = Shelf::new(&rule_files, &loaded.facts.lists, &mut found);
     let Some(shelf) = shelf.filter(|_| !found.has_errors()) else {
         return Err(super::refused(&found));
