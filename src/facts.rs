@@ -143,6 +143,11 @@ impl Loaded {
         }
     }
 
+    /// Takes `part` into [`Self::digest`]: what is loaded with the facts and is none.
+    pub fn count_in(&mut self, part: String) {
+        self.parts.push(part);
+    }
+
     /// The same for the same contents.
     pub fn digest(&self) -> String {
         let parts: Vec<&[u8]> = self.parts.iter().map(|part| part.as_bytes()).collect();
@@ -285,14 +290,20 @@ fn open_asn(path: &Path, held: Option<&Arc<AsnDb>>, loaded: &mut Loaded) -> Opti
         }
         Err(message) => {
             let file = SourceFile::new(path.display().to_string(), "");
-            let what = match held {
-                Some(_) => "the one before stays in use",
-                None => "rules on `asn` do not fire",
-            };
-            loaded.unready.push((
-                "geoip.asn_database".to_owned(),
-                format!("{}: {message}; {what}", file.name),
-            ));
+            let said = format!("{}: {message}", file.name);
+            let setting = "geoip.asn_database".to_owned();
+            match held {
+                Some(held) => loaded.notes.push((
+                    setting,
+                    format!(
+                        "{said}; the database built {} stays at work",
+                        rfc3339(held.built())
+                    ),
+                )),
+                None => loaded
+                    .unready
+                    .push((setting, format!("{said}; rules on `asn` do not fire"))),
+            }
             let help = "put a database there, or leave the setting `geoip.asn_database` out";
             let help = Some(help.to_owned());
             loaded.problems.error(&file, 0..0, message, help);

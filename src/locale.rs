@@ -10,9 +10,13 @@ pub mod device;
 pub mod translation;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use arc_swap::ArcSwap;
 use serde::Deserialize;
+
+use translation::{Translations, digest_of};
 
 use crate::event::{Country, Timestamp};
 
@@ -136,48 +140,101 @@ words! {
     }
 }
 
-/// The languages of one site: those that are built in, and its own. The first is English.
+/// The languages of one site: those that are built in, and its own. Clones share them, also
+/// where they are replaced.
 #[derive(Clone)]
-pub struct Languages(Arc<[&'static Words]>);
+pub struct Languages {
+    /// Where its own are read from.
+    folder: Option<Arc<Path>>,
+    // Replaced a few times a year, and read for each mail and page.
+    spoken: Arc<ArcSwap<Spoken>>,
+}
+
+/// The languages at one time.
+struct Spoken {
+    /// The first is English.
+    all: Vec<&'static Words>,
+    /// The site's own among them, each with what tells its file's content from others.
+    own: Vec<(String, &'static Words)>,
+}
+
+impl Spoken {
+    /// What is built in, with `own` in the place of the languages that they are in.
+    fn new(own: Vec<(String, &'static Words)>) -> Spoken {
+        let mut all: Vec<&'static Words> = ALL.iter().collect();
+        for (_, words) in &own {
+            match all.iter_mut().find(|held| held.language == words.language) {
+                Some(held) => *held = words,
+                None => all.push(words),
+            }
+        }
+        Spoken { all, own }
+    }
+}
 
 impl Default for Languages {
     fn default() -> Self {
-        Languages(ALL.iter().collect())
+        Languages {
+            folder: None,
+            spoken: Arc::new(ArcSwap::from_pointee(Spoken::new(Vec::new()))),
+        }
     }
 }
 
 impl std::fmt::Debug for Languages {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let tags = self.0.iter().map(|words| &words.language);
+        let spoken = self.spoken.load();
+        let tags = spoken.all.iter().map(|words| &words.language);
         f.debug_list().entries(tags).finish()
     }
 }
 
 impl Languages {
-    /// The same with `words` in the place of the language that they are in. They are kept for
-    /// the life of the process, as those that are built in.
-    fn with(self, words: Words) -> Languages {
-        let words: &'static Words = Box::leak(Box::new(words));
-        let mut all: Vec<&'static Words> = self.0.to_vec();
-        match all.iter_mut().find(|held| held.language == words.language) {
-            Some(held) => *held = words,
-            None => all.push(words),
-        }
-        Languages(all.into())
+    /// Those that are built in, and those of `folder`, which were `read`.
+    fn translated(folder: &Path, read: Translations) -> Languages {
+        let languages = Languages {
+            folder: Some(folder.into()),
+            ..Languages::default()
+        };
+        languages.replace(read);
+        languages
+    }
+
+    /// The folder of the site's own translations.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// The same for the same translations.
+    pub fn digest(&self) -> String {
+        let spoken = self.spoken.load();
+        digest_of(spoken.own.iter().map(|(digest, _)| digest.as_str()))
+    }
+
+    /// Puts what was `read` in the place of the site's own translations, for all who share
+    /// them; a mail or page that is being written keeps its words. Words are kept for the life
+    /// of the process, as those that are built in; a file that is as before costs nothing.
+    pub fn replace(&self, read: Translations) {
+        let before = self.spoken.load();
+        let own = read.files.into_iter().map(|(digest, words)| {
+            let held = before.own.iter().find(|(held, _)| *held == digest);
+            let words = held.map_or_else(|| &*Box::leak(Box::new(words)), |(_, held)| *held);
+            (digest, words)
+        });
+        self.spoken.store(Arc::new(Spoken::new(own.collect())));
     }
 
     /// The words for a BCP 47 tag such as `de-AT`; `None` where the language is not there.
     pub fn of(&self, tag: &str) -> Option<&'static Words> {
         let primary = tag.split(['-', '_']).next().unwrap_or_default();
-        self.0
-            .iter()
-            .copied()
-            .find(|words| words.language.eq_ignore_ascii_case(primary))
+        let spoken = self.spoken.load();
+        let mut all = spoken.all.iter().copied();
+        all.find(|words| words.language.eq_ignore_ascii_case(primary))
     }
 
     /// English.
     pub fn fallback(&self) -> &'static Words {
-        self.0.first().copied().unwrap_or(&ALL[0])
+        self.spoken.load().all.first().copied().unwrap_or(&ALL[0])
     }
 
     /// The best language for an `Accept-Language` header, by its weights.

@@ -1,10 +1,11 @@
-//! Takes over rules, lists and databases that change while doorward runs.
+//! Takes over rules, lists, databases and translations that change while doorward runs.
 //!
 //! One thread looks at the files once a second, and when SIGHUP asks for it. A change is
 //! taken when the files have been at rest from one look to the next. Everything is read,
 //! checked and tested apart; then shards get it whole, or what was at work stays, and the
 //! metric, the log and `/readyz` say why. What a feed brings, a list's contents and a
-//! database, is taken or left one by one: one that cannot be used keeps what it had.
+//! database, is taken or left one by one: one that cannot be used keeps what it had. So are
+//! translations, all of them together.
 
 mod files;
 pub mod read;
@@ -23,6 +24,7 @@ use crate::config::{Config, GeoIp};
 use crate::document::{Diagnostics, Severity};
 use crate::event::Timestamp;
 use crate::facts::Loaded;
+use crate::locale::Languages;
 use crate::metrics::Metrics;
 use crate::publish::wall_clock;
 use crate::shard::latest::{Knowledge, Latest};
@@ -44,6 +46,8 @@ pub struct Sources {
     /// `None`: the built-in rules, which never change.
     pub rules_dir: Option<PathBuf>,
     pub geoip: GeoIp,
+    /// Those that mails and pages speak; they know where they come from.
+    pub languages: Languages,
     /// The input topic, which records name.
     pub topic: String,
 }
@@ -53,6 +57,7 @@ impl Sources {
         Sources {
             rules_dir: config.rules_dir.clone(),
             geoip: config.geoip.clone(),
+            languages: config.site.languages.clone(),
             topic: config.topics.events.clone(),
         }
     }
@@ -236,7 +241,11 @@ impl Reloader {
     }
 
     fn take(&mut self, candidate: Candidate, known: &Knowledge, asked: bool) {
-        let Candidate { mut rules, loaded } = candidate;
+        let Candidate {
+            mut rules,
+            loaded,
+            translations,
+        } = candidate;
         rules.keep_residents_of(&known.rules);
         let at_work = AtWork::new(&loaded, rules.hash());
         let is_same = at_work.digest == self.at_work.digest;
@@ -265,6 +274,10 @@ impl Reloader {
         self.readiness.clear_note(COMPONENT);
         self.tell(&loaded, at_work);
         self.metrics.set_exceptions(rules.exceptions());
+        if let Some(translations) = translations {
+            self.sources.languages.replace(translations);
+            tracing::info!(languages = ?self.sources.languages, "new translations are at work");
+        }
         let provenance = loaded.provenance(&self.sources.topic, &rule_set);
         let old = self.latest.publish(Knowledge {
             rules: Arc::new(rules),
@@ -281,7 +294,7 @@ impl Reloader {
             rule_set,
             before = known.rules.hash(),
             result,
-            "rules, lists and databases are loaded",
+            "rules, lists, databases and translations are loaded",
         );
     }
 

@@ -313,6 +313,17 @@ impl RuleSet {
         })
     }
 
+    /// The same rules, all of them in `mode`.
+    pub fn in_mode(mut self, mode: Mode) -> RuleSet {
+        for rule in &mut self.rules {
+            rule.mode = mode;
+        }
+        self.dispatch = Dispatch::new(&self.rules);
+        self.resident = first_of(&self.rules, can_be_resident);
+        self.resident_run = first_of(&self.rules, can_be_resident_run);
+        self
+    }
+
     /// `sha256:` and the hash of the rule files' texts.
     pub fn hash(&self) -> &str {
         &self.hash

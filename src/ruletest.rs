@@ -2,12 +2,14 @@
 //!
 //! [`parse`] reads a `*.test.yaml` and says every mistake in it with its place; [`play`]
 //! puts one test's timeline through the engine that the service runs, timers included, and
-//! compares; [`report`] tells people and their CI. Which files there are is the caller's
+//! compares; [`report`] tells people and their CI; [`judge`] says whether a whole set of rules
+//! may go to work. Which files there are is the caller's
 //! business, and so is the country database; lists hold what a test says and nothing else,
 //! so that no test depends on the feed of the day.
 
 mod expect;
 mod fields;
+pub mod judge;
 pub mod parse;
 mod places;
 pub mod play;

@@ -17,8 +17,9 @@ use crate::rules::RuleSet;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  doorward run --config /etc/doorward/doorward.toml\n\n\
-    Rules, lists and databases are read again when they change, and at SIGHUP; with a mistake \
-    in them, those that were read before stay.\n\
+    Rules, lists, databases and translations are read again when they change, and at SIGHUP; \
+    with a mistake in them, or a test beside the rules that fails, those that were read before \
+    stay. At the start, it ends with 2.\n\
     SIGTERM and SIGINT end it: what was decided is committed, mails that are being sent are \
     finished, and it exits with 0 within 20 s."
 )]

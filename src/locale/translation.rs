@@ -9,19 +9,45 @@ use std::sync::Arc;
 
 use super::{FILES, Languages, Words, holes};
 use crate::document::{Diagnostics, Node, SourceFile, Value, parse_toml};
+use crate::enrich::iplist::parse::hash;
 
 /// Keys that a message lists at most.
 const LISTED: usize = 8;
 
+/// What a folder of translations holds.
+#[derive(Debug, Default)]
+pub struct Translations {
+    /// Words, each with what tells its file's content from others.
+    pub(super) files: Vec<(String, Words)>,
+}
+
+impl Translations {
+    /// The same for the same files.
+    pub fn digest(&self) -> String {
+        digest_of(self.files.iter().map(|(digest, _)| digest.as_str()))
+    }
+}
+
+/// One digest for those of all files.
+pub(super) fn digest_of<'a>(files: impl Iterator<Item = &'a str>) -> String {
+    let parts: Vec<&[u8]> = files.map(str::as_bytes).collect();
+    hash(&parts)
+}
+
 /// The built-in languages and those in `folder`: files such as `fr.toml`.
 pub fn load(folder: &Path, found: &mut Diagnostics) -> Languages {
-    let mut languages = Languages::default();
+    Languages::translated(folder, read_folder(folder, found))
+}
+
+/// The translations in `folder`. Those of files with a mistake are not among them.
+pub fn read_folder(folder: &Path, found: &mut Diagnostics) -> Translations {
+    let mut translations = Translations::default();
     let whole = SourceFile::new(folder.display().to_string(), "");
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => {
             found.error(&whole, 0..0, format!("cannot be read: {error}"), None);
-            return languages;
+            return translations;
         }
     };
     let mut paths: Vec<_> = entries
@@ -39,8 +65,10 @@ pub fn load(folder: &Path, found: &mut Diagnostics) -> Languages {
             Ok(text) => {
                 let tag = path.file_stem().and_then(|stem| stem.to_str());
                 let file = SourceFile::new(name, text);
-                if let Some(words) = read(tag.unwrap_or_default(), &file, found) {
-                    languages = languages.with(words);
+                let tag = tag.unwrap_or_default();
+                if let Some(words) = read(tag, &file, found) {
+                    let digest = hash(&[tag.as_bytes(), file.text.as_bytes()]);
+                    translations.files.push((digest, words));
                 }
             }
             Err(error) => {
@@ -49,7 +77,7 @@ pub fn load(folder: &Path, found: &mut Diagnostics) -> Languages {
             }
         }
     }
-    languages
+    translations
 }
 
 /// The words of one file, filled up where it says nothing. `None` where something is wrong.

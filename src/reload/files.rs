@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::Sources;
 
-/// Files of the folder of rules that are looked at, at most.
+/// Files of a folder that are looked at, at most.
 const MAX_FILES: usize = 10_000;
 
 /// What the system said of all files at one look.
@@ -31,17 +31,23 @@ struct Mark {
     changed: (i64, i64),
 }
 
-/// Looks at the folder of rules, the databases, and the files that were `read`.
+/// Looks at the folders of rules and translations, the databases, and the files that were
+/// `read`.
 pub fn look(sources: &Sources, read: &[PathBuf]) -> Snapshot {
     let mut paths: Vec<PathBuf> = read.to_vec();
     paths.extend(sources.geoip.paths().map(Path::to_owned));
-    if let Some(dir) = &sources.rules_dir {
-        paths.push(dir.clone());
+    let folders = [
+        (sources.rules_dir.as_deref(), "yaml"),
+        (sources.languages.folder(), "toml"),
+    ];
+    for (dir, ending) in folders {
+        let Some(dir) = dir else { continue };
+        paths.push(dir.to_owned());
         // What cannot be listed now shows at the folder itself.
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
         let written = entries.map(|entry| entry.path()).filter(|path| {
             path.extension()
-                .is_some_and(|extension| extension == "yaml")
+                .is_some_and(|extension| extension == ending)
         });
         paths.extend(written.take(MAX_FILES));
     }

@@ -14,6 +14,7 @@ use crate::enrich::geoip::GeoDb;
 use crate::event::decode::{Decoder, Dropped};
 use crate::event::wire::{self, CaseResponse, MacKeys, OperatorRequest};
 use crate::event::{DAY_MS, MINUTE_MS, Source};
+use crate::rules::Mode;
 
 use super::expect::{Expected, Standing};
 use super::why::why;
@@ -72,7 +73,15 @@ impl<'a> Player<'a> {
     /// Plays `test`. `None` where its rules cannot be compiled with its lists, which reading
     /// the test has excluded.
     pub fn play(&self, test: &Test) -> Option<Played> {
-        let (rules, lists) = self.shelf.rule_set(test)?;
+        self.play_in(test, None)
+    }
+
+    /// The same with all of the test's rules in `mode`, where there is one.
+    pub fn play_in(&self, test: &Test, mode: Option<Mode>) -> Option<Played> {
+        let (mut rules, lists) = self.shelf.rule_set(test)?;
+        if let Some(mode) = mode {
+            rules = rules.in_mode(mode);
+        }
         let facts = Arc::new(Facts {
             geo: self.geo.clone(),
             lists,

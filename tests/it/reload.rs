@@ -3,6 +3,8 @@
 mod files;
 mod memory;
 mod running;
+mod tested;
+mod words;
 
 /// A rule on failed sign-ins from `at_least` addresses within five minutes.
 fn many_addresses(at_least: u32) -> String {

@@ -12,6 +12,7 @@ use doorward::admin::Readiness;
 use doorward::config::GeoIp;
 use doorward::document::{Diagnostics, render_all};
 use doorward::event::Timestamp;
+use doorward::locale::{Languages, translation};
 use doorward::metrics::Metrics;
 use doorward::reload::{Ask, AtWork, Parts, Running, Sources, asks, read};
 use doorward::shard::latest::{Knowledge, Latest};
@@ -21,23 +22,32 @@ use super::many_addresses;
 use crate::support::{PATIENCE, eventually};
 
 /// A folder of rules, and the reloader that watches it.
-struct Site {
+pub struct Site {
     folder: TempDir,
-    latest: Latest,
+    pub latest: Latest,
+    /// As mails and pages hold them.
+    pub languages: Languages,
     metrics: Arc<Metrics>,
-    readiness: Readiness,
-    asks: Sender<Ask>,
+    pub readiness: Readiness,
+    pub asks: Sender<Ask>,
     running: Option<Running>,
 }
 
 impl Site {
-    /// With what `prepare` puts into an empty folder. The rules are in `rules/`.
-    fn new(prepare: impl FnOnce(&Path), geoip: impl FnOnce(&Path) -> GeoIp) -> Site {
+    /// With what `prepare` puts into an empty folder. The rules are in `rules/`, translations
+    /// in `locale/`.
+    pub fn new(prepare: impl FnOnce(&Path), geoip: impl FnOnce(&Path) -> GeoIp) -> Site {
         let folder = tempfile::tempdir().expect("a folder");
         prepare(folder.path());
+        let locale = folder.path().join("locale");
+        let languages = match locale.exists() {
+            true => translation::load(&locale, &mut Diagnostics::default()),
+            false => Languages::default(),
+        };
         let sources = Sources {
             rules_dir: Some(folder.path().join("rules")),
             geoip: geoip(folder.path()),
+            languages: languages.clone(),
             topic: "auth.events".into(),
         };
         let mut found = Diagnostics::default();
@@ -66,6 +76,7 @@ impl Site {
             asks: sender,
             folder,
             latest,
+            languages,
             metrics,
             readiness,
         }
@@ -87,22 +98,22 @@ impl Site {
         )
     }
 
-    fn path(&self, relative: &str) -> PathBuf {
+    pub fn path(&self, relative: &str) -> PathBuf {
         self.folder.path().join(relative)
     }
 
-    fn rule_set(&self) -> String {
+    pub fn rule_set(&self) -> String {
         self.latest.get().rules.hash().to_owned()
     }
 
     /// How often a reload had this result.
-    fn count(&self, result: &str) -> u64 {
+    pub fn count(&self, result: &str) -> u64 {
         let counter = &self.metrics.rules_reload_total;
         counter.with_label_values(&[result]).get()
     }
 
     #[track_caller]
-    fn wait_for(&self, result: &str, count: u64) {
+    pub fn wait_for(&self, result: &str, count: u64) {
         eventually(&format!("{count} {result}"), PATIENCE, || {
             (self.count(result) >= count).then_some(())
         });
@@ -110,7 +121,7 @@ impl Site {
     }
 
     /// What `/readyz` adds, without the folder's name.
-    fn notes(&self) -> String {
+    pub fn notes(&self) -> String {
         let folder = format!("{}/", self.folder.path().display());
         self.readiness.notes().join("\n").replace(&folder, "")
     }
@@ -130,15 +141,15 @@ impl Drop for Site {
     }
 }
 
-fn write(path: &Path, text: &str) {
+pub fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("written");
 }
 
-fn address(text: &str) -> IpAddr {
+pub fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn database(name: &str) -> Vec<u8> {
+pub fn database(name: &str) -> Vec<u8> {
     fs::read(
         Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/data/geoip")
