@@ -9,6 +9,7 @@
 
 mod expect;
 mod fields;
+pub mod form;
 pub mod judge;
 pub mod parse;
 mod places;
@@ -59,6 +60,8 @@ pub struct Test {
 pub struct Shelf {
     rules: Vec<(Arc<str>, Arc<SourceFile>)>,
     lists: Vec<String>,
+    /// Whether these are all; else a name that is not here may still be right.
+    complete: bool,
 }
 
 impl Shelf {
@@ -83,7 +86,30 @@ impl Shelf {
         Some(Shelf {
             rules,
             lists: lists.names().map(str::to_owned).collect(),
+            complete: true,
         })
+    }
+
+    /// The rules of `files` that can be read, for a reader that says every mistake in tests
+    /// although there are mistakes in rules. `lists` is `None` where it is not known which
+    /// there are. What tests name and is not here is taken for good; such tests cannot be
+    /// played.
+    pub fn of_readable(files: &[Arc<SourceFile>], lists: Option<&Lists>) -> Shelf {
+        let none = Lists::default();
+        let mut rules = Vec::new();
+        for file in files {
+            let alone = std::slice::from_ref(file);
+            let read = RuleSet::load(alone, lists.unwrap_or(&none), &mut Diagnostics::default());
+            if let Some(rule) = read.as_ref().and_then(|set| set.rules().first()) {
+                rules.push((Arc::clone(&rule.id), Arc::clone(file)));
+            }
+        }
+        let names = lists.into_iter().flat_map(Lists::names);
+        Shelf {
+            rules,
+            lists: names.map(str::to_owned).collect(),
+            complete: false,
+        }
     }
 
     /// Ids of all rules, in order of their files.

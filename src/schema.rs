@@ -1,17 +1,23 @@
 //! JSON Schemas (draft 2020-12) of what people write and what programs read.
 //!
 //! None is written by hand: rules come from the table that their parser checks files with,
-//! events from the table of fields that rules name, commands and decisions from the types
+//! lists, exceptions and tests from a table beside each reader that a test holds to it, events
+//! from the table of fields that rules name, commands and decisions from the types
 //! that are written, settings from what their reader asks for.
 
 use serde_json::{Map, Value, json};
 
 use crate::config::written;
 use crate::document::schema::{self, DRAFT, any_of};
+use crate::document::shape::Block;
 use crate::event::fields::{FIELDS, Holds, countries, outcomes};
 use crate::event::{KnownType, Outcome};
+use crate::facts::lists;
 use crate::record::{CommandRecord, DecisionRecord};
+use crate::rules::exceptions::MAX_EXCEPTIONS;
+use crate::rules::parse::exceptions::form as exempt;
 use crate::rules::parse::{form, tests};
+use crate::ruletest;
 
 /// One schema.
 pub struct Schema {
@@ -45,9 +51,24 @@ pub const ALL: &[Schema] = &[
         make: event,
     },
     Schema {
+        name: "exceptions",
+        about: "exceptions.yaml",
+        make: exceptions,
+    },
+    Schema {
+        name: "lists",
+        about: "lists.yaml",
+        make: || with(&lists::form::FILE, lists::form::definitions()),
+    },
+    Schema {
         name: "rule",
         about: "a rule file, *.rule.yaml",
-        make: rule,
+        make: || with(&form::RULE, tests::definitions()),
+    },
+    Schema {
+        name: "test",
+        about: "a file of tests, *.test.yaml",
+        make: test,
     },
 ];
 
@@ -89,14 +110,29 @@ fn record(schema: schemars::Schema) -> Value {
     schema.to_value()
 }
 
-fn rule() -> Value {
-    let mut rule = schema::block(&form::RULE);
-    let definitions: Map<String, Value> = tests::definitions()
+/// A file's schema, with what it refers to.
+fn with(file: &Block, definitions: Vec<(&'static str, Value)>) -> Value {
+    let mut schema = schema::block(file);
+    let definitions: Map<String, Value> = definitions
         .into_iter()
         .map(|(name, schema)| (name.to_owned(), schema))
         .collect();
-    rule["$defs"] = Value::Object(definitions);
-    rule
+    schema["$defs"] = Value::Object(definitions);
+    schema
+}
+
+fn exceptions() -> Value {
+    let mut definitions = tests::definitions();
+    let one = schema::block(&exempt::EXCEPTION);
+    let all = json!({ "type": "array", "maxItems": MAX_EXCEPTIONS, "items": one });
+    definitions.push(("exceptions", all));
+    with(&exempt::FILE, definitions)
+}
+
+fn test() -> Value {
+    let mut schema = with(&ruletest::form::FILE, ruletest::form::definitions());
+    schema["oneOf"] = json!([{ "required": ["rule"] }, { "required": ["rules"] }]);
+    schema
 }
 
 fn event() -> Value {

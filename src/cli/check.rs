@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::Status;
+use crate::builtin;
 use crate::config::{GeoIp, written};
 use crate::document::{Diagnostics, Kind, Severity, SourceFile, render_all};
+use crate::enrich::geoip::GeoDb;
 use crate::enrich::iplist::Lists;
 use crate::facts::{self, Folder, Loaded};
 use crate::publish::wall_clock;
 use crate::rules::exceptions::report_expired;
 use crate::rules::{Mode, RuleSet};
+use crate::ruletest::{Known, Shelf, TestFile, parse};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  doorward check --config doorward.toml\n  \
@@ -26,8 +29,8 @@ pub struct Args {
     /// Configuration to read, and with it the rules, lists and database that it names
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Folder with *.rule.yaml, lists.yaml and exceptions.yaml; default: what the configuration
-    /// names, else the built-in rules
+    /// Folder with *.rule.yaml, *.test.yaml, lists.yaml and exceptions.yaml; default: what the
+    /// configuration names, else the built-in rules
     #[arg(long, value_name = "DIR")]
     pub rules: Option<PathBuf>,
     /// The rules before: warns of every id that names something else than there, so that its
@@ -121,6 +124,7 @@ impl Checked {
                 RuleSet::load(&files, &Lists::default(), &mut rest);
                 rest.found.retain(|d| d.kind != Kind::UnknownList);
                 self.found.found.extend(rest.found);
+                self.tests(&folder, &Shelf::of_readable(&files, None), None);
                 return;
             }
         };
@@ -138,6 +142,10 @@ impl Checked {
                 );
             }
         }
+        let lists = &loaded.facts.lists;
+        let shelf = Shelf::new(&files, lists, &mut Diagnostics::default())
+            .unwrap_or_else(|| Shelf::of_readable(&files, Some(lists)));
+        self.tests(&folder, &shelf, loaded.facts.geo.as_deref());
         let Loaded {
             problems,
             summary,
@@ -151,6 +159,33 @@ impl Checked {
             self.found.warning(&file, 0..0, age.complaint(now), None);
         }
         self.good.extend(summary);
+    }
+
+    /// Reads the tests beside the rules; without a database, the built-in one finds their
+    /// countries.
+    fn tests(&mut self, folder: &Folder, shelf: &Shelf, geo: Option<&GeoDb>) {
+        let files = folder.test_files(&mut self.found);
+        let built_in = match geo {
+            None if !files.is_empty() => builtin::geoip().ok(),
+            _ => None,
+        };
+        let known = Known {
+            shelf,
+            geo: geo.or(built_in.as_ref()),
+        };
+        let read = files
+            .iter()
+            .map(|file| parse::read(file, &known, &mut self.found));
+        let read: Vec<Option<TestFile>> = read.collect();
+        let good: Vec<&TestFile> = read.iter().flatten().collect();
+        if !good.is_empty() {
+            let tests = good.iter().map(|file| file.tests.len()).sum();
+            self.good.push(format!(
+                "{} in {}",
+                count(tests, "test"),
+                count(good.len(), "file")
+            ));
+        }
     }
 
     fn warnings(&self) -> usize {

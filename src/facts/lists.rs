@@ -1,5 +1,6 @@
 //! `lists.yaml`: which lists there are, where they come from, and what they may hold.
 
+pub mod form;
 mod load;
 
 use std::io;

@@ -8,7 +8,7 @@ mod actions;
 mod condition;
 mod detect;
 mod doubts;
-mod exceptions;
+pub mod exceptions;
 pub mod fields;
 pub mod form;
 pub mod key;

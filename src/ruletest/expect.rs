@@ -73,7 +73,7 @@ impl Standing {
     }
 }
 
-const COMMANDS: &[&str] = &[
+pub(super) const COMMANDS: &[&str] = &[
     "lock_account",
     "unlock_account",
     "require_password_change",
@@ -83,6 +83,9 @@ const COMMANDS: &[&str] = &[
     "release_recovery",
     "cancel_recovery",
 ];
+
+/// Whom a mail is for, as a test names them.
+pub(super) const PARTS: &[&str] = &["owner", "co_owner", "notice"];
 
 /// Reads the expectations of a step; `rules` are those at work.
 pub(super) fn read(
@@ -127,13 +130,16 @@ pub(super) fn read(
             }
         },
     );
-    expected.mails = words(&file, fields.optional("mails"), "mails", found, |word| {
-        const PARTS: &[&str] = &["owner", "co_owner", "notice"];
-        match word.contains('@') || PARTS.contains(&word) {
+    expected.mails = words(
+        &file,
+        fields.optional("mails"),
+        "mails",
+        found,
+        |word| match word.contains('@') || PARTS.contains(&word) {
             true => Ok(()),
             false => Err(format!("{}, or an address", suggest(word, PARTS))),
-        }
-    });
+        },
+    );
     expected.account_is = fields.choice(
         "account_is",
         &[

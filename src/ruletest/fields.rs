@@ -9,49 +9,8 @@ use serde_json::{Map, Value as Json};
 use crate::document::{Diagnostics, Key, Node, SourceFile, Value, slip_of, suggest};
 use crate::event::{KnownType, Outcome};
 
+use super::form::{STEP, event_names};
 use super::places::{self, Kind, MAX_DIFFERENT};
-
-/// Fields of events, as docs/contract.md names them.
-const FIELDS: &[&str] = &[
-    "id",
-    "type",
-    "account",
-    "outcome",
-    "ip",
-    "method",
-    "reason",
-    "user",
-    "repeat",
-    "actor",
-    "role",
-    "email",
-    "email_verified",
-    "previous_email",
-    "owners",
-    "case",
-    "locale",
-    "user_agent",
-    "session",
-    "country",
-    "attributes",
-    "from",
-];
-
-/// What a step may say besides.
-const OWN: &[&str] = &[
-    "at",
-    "received",
-    "times",
-    "every",
-    "expect",
-    "why",
-    "commands",
-    "mails",
-    "account_is",
-    "answer",
-    "operator",
-    "wait",
-];
 
 /// `another`, `5 different`, `5 different ipv6`, `5 neighbours`.
 pub(super) fn pattern(text: &str) -> Option<(usize, Kind)> {
@@ -85,7 +44,8 @@ pub(super) fn check_field(file: &Arc<SourceFile>, key: &Key, node: &Node, found:
         found.error(file, span.clone(), message, Some(help));
     };
     let name = key.name.as_str();
-    if OWN.contains(&name) || name == "time" {
+    let own = STEP.names();
+    if own.contains(&name) || name == "time" {
         let message = format!("`{name}` is no field of an event");
         let help = match name {
             "time" => "write `at`, the time from the start".to_owned(),
@@ -93,8 +53,8 @@ pub(super) fn check_field(file: &Arc<SourceFile>, key: &Key, node: &Node, found:
         };
         return error(&key.span, message, help);
     }
-    if !FIELDS.contains(&name) {
-        let words: Vec<&str> = FIELDS.iter().chain(OWN).copied().collect();
+    if !event_names().any(|known| known == name) {
+        let words: Vec<&str> = event_names().chain(own).collect();
         if let Some(meant) = slip_of(name, &words) {
             let message = format!("neither events nor tests have a field `{name}`");
             error(&key.span, message, format!("did you mean `{meant}`?"));
@@ -107,10 +67,12 @@ pub(super) fn check_field(file: &Arc<SourceFile>, key: &Key, node: &Node, found:
         Value::Map(_) if name == "attributes" => return,
         Value::List(_) if name == "owners" => return,
         Value::Bool(_) if matches!(name, "repeat" | "email_verified") => return,
+        Value::Integer(_) if name == "asn" => return,
         other => {
             let wanted = match name {
                 "attributes" => "a block of fields",
                 "owners" => "a list of addresses",
+                "asn" => "a whole number",
                 "repeat" | "email_verified" => "true or false",
                 _ => "text",
             };
@@ -123,11 +85,12 @@ pub(super) fn check_field(file: &Arc<SourceFile>, key: &Key, node: &Node, found:
         }
     };
     match name {
-        "attributes" | "owners" | "repeat" | "email_verified" => {
+        "attributes" | "owners" | "asn" | "repeat" | "email_verified" => {
             let message = format!("`{name}` cannot be text");
             let help = match name {
                 "attributes" => "write a block: `attributes: { plan: free }`",
                 "owners" => "write a list of addresses",
+                "asn" => "write the number alone: `asn: 64500`",
                 _ => "write `true` or `false`; to repeat an event, `times: 4` and `every: 10s`",
             };
             error(&node.span, message, help.to_owned());

@@ -134,6 +134,7 @@ fn ids(
     for (text, span) in texts(file, node, name, found) {
         match known.shelf.ids().find(|id| ***id == *text) {
             Some(id) => ids.push(Arc::clone(id)),
+            None if !known.shelf.complete => ids.push(Arc::from(text)),
             None => {
                 let all: Vec<&str> = known.shelf.ids().map(|id| &**id).collect();
                 let message = format!("there is no rule `{text}`");
@@ -156,7 +157,7 @@ fn lists(
     let names: Vec<&str> = known.shelf.lists.iter().map(String::as_str).collect();
     let mut lists = Vec::new();
     for (key, node) in fields.rest() {
-        if !names.contains(&key.name.as_str()) {
+        if known.shelf.complete && !names.contains(&key.name.as_str()) {
             let message = format!("there is no list `{}`", key.name);
             let help = match names.is_empty() {
                 true => "name it in lists.yaml".to_owned(),

@@ -17,7 +17,7 @@ use super::places::{self, Kind, MAX_DIFFERENT, Places};
 use super::time::parse_ms;
 
 /// Events that one line may stand for.
-const MAX_TIMES: i64 = 1_000;
+pub(super) const MAX_TIMES: i64 = 1_000;
 
 /// One thing that happens.
 #[derive(Debug)]

@@ -359,3 +359,47 @@ fn an_expired_exception_is_a_mistake_and_a_lasting_one_is_listed() {
         assert!(said.contains(says), "{said}");
     }
 }
+
+#[test]
+fn tests_beside_the_rules_are_read_too_although_a_rule_is_wrong() {
+    const TESTS: &str = "schema: 1
+rules: [failed-logins-many-ips, wrong]
+tests:
+  - name: One
+    events:
+      - { type: login, outcome: failed, at: 5min }
+      - { type: logn, outcome: failure }
+";
+    let wrong = RULE
+        .replace("id: failed-logins-many-ips", "id: wrong")
+        .replace("severity: high", "severity: hihg");
+    let bad = folder(&[
+        ("a.rule.yaml", RULE),
+        ("b.rule.yaml", &wrong),
+        ("a.test.yaml", TESTS),
+    ]);
+    let (status, said) = check(bad.path(), &["--rules", "."]);
+    assert_eq!(status, 1);
+    for part in [
+        "`severity` cannot be `hihg`",
+        "`outcome` is never `failed`",
+        "`at: 5min` is no time of a timeline",
+        "there is no event type `logn`",
+        "a.test.yaml:6:",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    // The rule is there, and its own mistake is told already.
+    assert!(!said.contains("there is no rule"), "{said}");
+
+    let good = folder(&[
+        ("a.rule.yaml", RULE),
+        (
+            "a.test.yaml",
+            "schema: 1\nrule: other\ntests: [{ name: One, events: [{ wait: 1h }] }]\n",
+        ),
+    ]);
+    let (status, said) = check(good.path(), &["--rules", "."]);
+    assert_eq!(status, 1);
+    assert!(said.contains("there is no rule `other`"), "{said}");
+}

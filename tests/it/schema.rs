@@ -1,5 +1,7 @@
 //! The JSON Schemas: current, and true of what is read and written.
 
+mod beside;
+
 use std::path::Path;
 use std::process::Command;
 

@@ -1,5 +1,7 @@
 //! `exceptions.yaml`.
 
+pub mod form;
+
 use std::ops::Range;
 use std::sync::Arc;
 
