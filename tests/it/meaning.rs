@@ -7,6 +7,7 @@ mod exceptions;
 mod operators;
 mod recovery;
 mod seen;
+mod sentences;
 mod steps;
 mod streaks;
 mod timers;

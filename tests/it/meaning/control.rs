@@ -67,7 +67,7 @@ fn an_answer_acts_only_with_a_mac_by_one_of_the_keys() {
 }
 
 #[test]
-fn an_operator_unlocks_with_a_record_and_undo_does_not_teach() {
+fn rules_8_an_operators_unlock_teaches_and_an_undo_does_not() {
     let told = |request: &str| {
         let mut story = Story::with_keys(keys());
         story.login(0, "u", NORWAY);
