@@ -1,6 +1,6 @@
-//! A list of a million entries: how long it takes to load, to ask, and what it weighs; beside
-//! a hash set and a sorted vector of single addresses. Ends with 1 where something is over
-//! its bound.
+//! A list of a million entries, addresses or networks: how long it takes to load, to ask, and
+//! what it weighs; beside a hash set and a sorted vector of the same. Ends with 1 where
+//! something is over its bound.
 //!
 //! `cargo bench --bench lists`; `DOORWARD_BENCH_ENTRIES` sets the size.
 
@@ -12,6 +12,8 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 use std::time::Instant;
+
+use ipnet::IpNet;
 
 use doorward::document::{Diagnostics, SourceFile};
 use doorward::enrich::iplist::parse::{self, Terms};
@@ -41,8 +43,15 @@ fn main() -> ExitCode {
             (0x2A00 << 112) | low << 48 | u128::from(n),
         ))
     };
-    let mut within = measure("IPv4", entries, &v4);
-    within &= measure("IPv6", entries, &v6);
+    let network = |ip: IpAddr, bits: u8| {
+        let net = IpNet::new(ip, bits).expect("a network");
+        net.trunc().addr()
+    };
+    let mut within = true;
+    within &= measure("IPv4 addresses", entries, "", &v4);
+    within &= measure("IPv4 networks", entries, "/28", &|n| network(v4(n), 28));
+    within &= measure("IPv6 addresses", entries, "", &v6);
+    within &= measure("IPv6 networks", entries, "/64", &|n| network(v6(n), 64));
     match within {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
@@ -57,11 +66,12 @@ fn spread(n: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-fn measure(family: &str, entries: usize, address: &dyn Fn(u64) -> IpAddr) -> bool {
+/// Of entries that are an address and `suffix`.
+fn measure(kind: &str, entries: usize, suffix: &str, address: &dyn Fn(u64) -> IpAddr) -> bool {
     let addresses: Vec<IpAddr> = (0..entries as u64).map(address).collect();
     let mut text = String::new();
     for ip in &addresses {
-        let _ = writeln!(text, "{ip}");
+        let _ = writeln!(text, "{ip}{suffix}");
     }
     let file = SourceFile::new("addresses.txt", text);
     let terms = Terms {
@@ -90,8 +100,8 @@ fn measure(family: &str, entries: usize, address: &dyn Fn(u64) -> IpAddr) -> boo
     let ns_hashed = per_look_up(&asked, |ip| hashed.contains(ip));
     let ns_sorted = per_look_up(&asked, |ip| sorted.binary_search(ip).is_ok());
     println!(
-        "= lists: {entries} {family} entries load in {seconds:.2} s, take {:.1} MB, are looked up \
-         in {ns:.0} ns; a hash set {ns_hashed:.0} ns (ratio {:.2}), a binary search {ns_sorted:.0} \
+        "= lists: {entries} {kind} load in {seconds:.2} s, take {:.1} MB, are looked up in \
+         {ns:.0} ns; a hash set {ns_hashed:.0} ns (ratio {:.2}), a binary search {ns_sorted:.0} \
          ns (ratio {:.2})",
         set.bytes() as f64 / 1e6,
         ns / ns_hashed,

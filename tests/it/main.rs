@@ -38,6 +38,7 @@ mod model_cases;
 mod oracle;
 mod owner;
 mod places;
+mod ranges;
 mod recoveries;
 mod reload;
 mod replay;
