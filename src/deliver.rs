@@ -108,11 +108,7 @@ impl<C: Client> Deliver<C> {
                 return Ok(());
             }
         }
-        let lost: Vec<i32> = ingest
-            .lost()
-            .into_iter()
-            .filter(|lost| transaction.offsets.iter().any(|(p, _)| p == lost))
-            .collect();
+        let lost = ingest.lost(&transaction.offsets);
         if !lost.is_empty() {
             self.outside_since = None;
             return Err(LogError::Lost(lost));
@@ -276,7 +272,7 @@ impl<C: Client> Deliver<C> {
 /// prove nothing, so its id is compared. One of its partitions is as good as all: they were
 /// committed together.
 fn landed<C: Client>(transaction: &Transaction, ingest: &Ingest<C>) -> Result<bool, LogError> {
-    let lost = ingest.lost();
+    let lost = ingest.lost(&transaction.offsets);
     let Some((partition, _)) = transaction.offsets.iter().find(|(p, _)| !lost.contains(p)) else {
         // Whoever owns them now reads what became of it.
         return Ok(false);

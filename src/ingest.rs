@@ -49,9 +49,19 @@ impl<C: Client> Ingest<C> {
         each: &mut dyn FnMut(InputRecord<'_>),
     ) -> Result<Wakeup, LogError> {
         self.client.tend()?;
-        if let Some(step) = self.client.next_rebalance() {
-            return self.hand_on(step);
+        match self.client.next_rebalance() {
+            Some(step) => self.hand_on(step),
+            None => self.read(wait, each),
         }
+    }
+
+    /// The same, but whatever the group asks for waits: for when a commit is under way, which
+    /// speaks for what the shard holds now.
+    pub fn read(
+        &mut self,
+        wait: Duration,
+        each: &mut dyn FnMut(InputRecord<'_>),
+    ) -> Result<Wakeup, LogError> {
         let mut seen = self.client.take(Duration::ZERO, TAKE, each)?;
         if seen == 0 {
             // A wait ends with the first record; what came with it is taken below.
@@ -83,9 +93,15 @@ impl<C: Client> Ingest<C> {
         Ok(self.client.is_rebalancing())
     }
 
-    /// Partitions that were lost and of which the shard has not heard yet.
-    pub fn lost(&self) -> Vec<i32> {
-        self.client.lost()
+    /// Partitions of `offsets` that belong to somebody else: they were lost and the shard has
+    /// not heard of it yet, or it has given them up. The broker would take offsets of any
+    /// partition from a member of the group, so nobody but this one looks.
+    pub fn lost(&self, offsets: &[(i32, i64)]) -> Vec<i32> {
+        let lost = self.client.lost();
+        let partitions = offsets.iter().map(|(partition, _)| *partition);
+        partitions
+            .filter(|partition| lost.contains(partition) || !self.client.holds(*partition))
+            .collect()
     }
 
     /// Who this member was when it last took records or was assigned partitions; asks anew

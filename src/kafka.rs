@@ -226,6 +226,10 @@ impl Client for KafkaClient {
         self.consumer.context().lost()
     }
 
+    fn holds(&self, partition: i32) -> bool {
+        self.forwarded.contains_key(&partition)
+    }
+
     fn is_assignment_lost(&self) -> bool {
         self.consumer.assignment_lost()
     }

@@ -49,6 +49,9 @@ pub trait Client {
     /// Partitions of steps with `lost` that were not handed out yet.
     fn lost(&self) -> Vec<i32>;
 
+    /// Whether `partition` was agreed to and not given up since.
+    fn holds(&self, partition: i32) -> bool;
+
     /// Whether the whole assignment was taken away without this member having been asked.
     fn is_assignment_lost(&self) -> bool;
 

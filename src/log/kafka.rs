@@ -62,7 +62,7 @@ impl<C: Client> Log for KafkaLog<C> {
             self.deliver.wait(wait)?;
             return Ok(Wakeup::Records);
         }
-        self.ingest.poll(wait.min(LOOK), each)
+        self.ingest.read(wait.min(LOOK), each)
     }
 
     fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError> {

@@ -314,12 +314,20 @@ impl Member {
         });
     }
 
+    pub(super) fn has_arrived(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
     pub(super) fn take_arrived(&mut self) -> VecDeque<Rebalance> {
         std::mem::take(&mut self.arrived)
     }
 
     pub(super) fn own(&mut self, partitions: &[i32]) {
         self.owned.extend(partitions);
+    }
+
+    pub(super) fn owns(&self, partition: i32) -> bool {
+        self.owned.contains(&partition)
     }
 
     pub(super) fn disown(&mut self, partitions: &[i32]) {

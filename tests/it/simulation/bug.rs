@@ -158,6 +158,10 @@ impl Client for PlantedClient {
         self.inner.lost()
     }
 
+    fn holds(&self, partition: i32) -> bool {
+        self.has(Bug::LostInFlight) || self.inner.holds(partition)
+    }
+
     fn is_assignment_lost(&self) -> bool {
         self.inner.is_assignment_lost()
     }
