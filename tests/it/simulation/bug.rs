@@ -5,10 +5,12 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use doorward::clock::Clock;
+use doorward::deliver::Deliver;
 use doorward::event::Timestamp;
 use doorward::log::client::{Client, Rebalance};
 use doorward::log::{
@@ -49,7 +51,7 @@ pub enum Bug {
     /// A batch whose commit failed goes after the one that grew meanwhile.
     LaterFirst,
     /// The shard hears of a loss while a commit is under way, which is then tried again with
-    /// what was lost.
+    /// what was lost, and nobody looks whether that is still held.
     LostInFlight,
     /// Revoked partitions are released at once, and what is left of them is committed.
     RevokedCommitted,
@@ -103,7 +105,11 @@ pub struct PlantedClient {
     bug: Option<Bug>,
     last: RefCell<Option<SimProducer>>,
     steps: VecDeque<Rebalance>,
+    told: Told,
 }
+
+/// What the shard is told whatever is under way.
+type Told = Rc<RefCell<VecDeque<Wakeup>>>;
 
 impl PlantedClient {
     pub fn new(inner: SimClient, bug: Option<Bug>) -> PlantedClient {
@@ -112,6 +118,20 @@ impl PlantedClient {
             bug,
             last: RefCell::new(None),
             steps: VecDeque::new(),
+            told: Told::default(),
+        }
+    }
+
+    /// The log above it, which tells the shard.
+    pub fn log(self, clock: SimClock, deliver: Deliver<PlantedClient>) -> PlantedLog {
+        PlantedLog {
+            bug: self.bug,
+            told: Rc::clone(&self.told),
+            inner: KafkaLog::new(self, deliver),
+            clock,
+            counted: BTreeMap::new(),
+            under_way: None,
+            believed: VecDeque::new(),
         }
     }
 
@@ -140,6 +160,20 @@ impl Client for PlantedClient {
                 }
             }
         }
+        if self.has(Bug::LostInFlight) && !self.inner.lost().is_empty() {
+            while let Some(step) = self.inner.next_rebalance() {
+                match step {
+                    Rebalance::Revoked {
+                        partitions,
+                        lost: true,
+                    } => self.told.borrow_mut().push_back(Wakeup::Revoked {
+                        partitions,
+                        lost: true,
+                    }),
+                    other => self.steps.push_back(other),
+                }
+            }
+        }
         Ok(())
     }
 
@@ -150,8 +184,7 @@ impl Client for PlantedClient {
     }
 
     fn is_rebalancing(&self) -> bool {
-        let is_told_anyway = self.has(Bug::LostInFlight) && !self.inner.lost().is_empty();
-        !is_told_anyway && (!self.steps.is_empty() || self.inner.is_rebalancing())
+        !self.steps.is_empty() || self.inner.is_rebalancing()
     }
 
     fn lost(&self) -> Vec<i32> {
@@ -276,6 +309,7 @@ impl Client for PlantedClient {
 pub struct PlantedLog {
     inner: KafkaLog<PlantedClient>,
     bug: Option<Bug>,
+    told: Told,
     /// As whoever ignores markers counts: the next offset of each partition.
     counted: BTreeMap<i32, i64>,
     clock: SimClock,
@@ -286,17 +320,6 @@ pub struct PlantedLog {
 }
 
 impl PlantedLog {
-    pub fn new(inner: KafkaLog<PlantedClient>, clock: SimClock, bug: Option<Bug>) -> PlantedLog {
-        PlantedLog {
-            inner,
-            bug,
-            clock,
-            counted: BTreeMap::new(),
-            under_way: None,
-            believed: VecDeque::new(),
-        }
-    }
-
     fn begin(&mut self, transaction: Arc<Transaction>) -> Result<(), LogError> {
         self.inner.begin_commit(&transaction)?;
         self.under_way = Some(transaction);
@@ -322,6 +345,9 @@ impl Log for PlantedLog {
         wait: Duration,
         each: &mut dyn FnMut(InputRecord<'_>),
     ) -> Result<Wakeup, LogError> {
+        if let Some(wakeup) = self.told.borrow_mut().pop_front() {
+            return Ok(wakeup);
+        }
         match self.bug {
             Some(Bug::CommitBelieved) => {
                 self.send_believed();

@@ -11,7 +11,7 @@ use doorward::deliver::Deliver;
 use doorward::engine::{Engine, Settings};
 use doorward::enrich::Facts;
 use doorward::event::wire::{MacKey, MacKeys};
-use doorward::log::{KafkaLog, LogError};
+use doorward::log::LogError;
 use doorward::metrics::Metrics;
 use doorward::record::Provenance;
 use doorward::rules::RuleSet;
@@ -182,9 +182,10 @@ impl Hosts {
             let id = format!("doorward-{name}-{shard}");
             let client = SimClient::new(world, process, world.next_actor(), id);
             let member = client.member();
-            let client = PlantedClient::new(client, self.bug);
             let timeout = Duration::from_millis(TRANSACTION_MS);
-            let log = KafkaLog::new(client, Deliver::new(true, timeout, Arc::clone(&SHARED.2)));
+            let deliver = Deliver::new(true, timeout, Arc::clone(&SHARED.2));
+            let client = PlantedClient::new(client, self.bug);
+            let log = client.log(SimClock::of(process), deliver);
             let clock: Box<dyn Clock> = match self.bug {
                 Some(Bug::LocalClock) => Box::new(LocalClock {
                     inner: SimClock::of(process),
@@ -210,10 +211,7 @@ impl Hosts {
                 pulse: Pulse::new(),
             };
             let actor = ShardActor {
-                shard: Some(Shard::new(
-                    PlantedLog::new(log, SimClock::of(process), self.bug),
-                    parts,
-                )),
+                shard: Some(Shard::new(log, parts)),
                 process,
                 member,
                 name: name.to_owned(),
