@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::kafka::Cluster;
 use super::process::{Folder, Process};
@@ -182,10 +182,16 @@ impl Doorward {
     /// Waits until `/readyz` says that it can do its work.
     #[track_caller]
     pub fn wait_until_ready(&mut self) {
-        let address = self.admin_address();
-        eventually("doorward to be ready", PATIENCE, || {
-            ureq::get(format!("http://{address}/readyz")).call().ok()
-        });
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.ask_readiness();
+            if matches!(answer, Ok((200, _))) {
+                return;
+            }
+            let site = &self.prefix;
+            assert!(Instant::now() < deadline, "{site} is not ready: {answer:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits until `/metrics` has a line that begins with `start` and ends with `value`.
@@ -225,18 +231,21 @@ impl Doorward {
     /// What `/readyz` says: the status, and the reasons.
     #[track_caller]
     pub fn readiness(&mut self) -> (u16, String) {
+        self.ask_readiness()
+            .expect("an answer from the admin listener")
+    }
+
+    #[track_caller]
+    fn ask_readiness(&mut self) -> Result<(u16, String), ureq::Error> {
         let address = self.admin_address();
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
             .build()
             .into();
-        let mut answer = agent
-            .get(format!("http://{address}/readyz"))
-            .call()
-            .expect("an answer from the admin listener");
-        let text = answer.body_mut().read_to_string().expect("text");
-        (answer.status().as_u16(), text)
+        let mut answer = agent.get(format!("http://{address}/readyz")).call()?;
+        let text = answer.body_mut().read_to_string()?;
+        Ok((answer.status().as_u16(), text))
     }
 
     /// Sends the running process a signal such as `STOP`.

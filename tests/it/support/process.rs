@@ -147,8 +147,10 @@ impl Drop for Process {
     }
 }
 
+/// Without what a site whose mail server is away repeats for each mail.
 fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
+    let tells = |line: &&str| !line.contains("mail not accepted yet");
+    let lines: Vec<&str> = text.lines().filter(tells).collect();
     let from = lines.len().saturating_sub(60);
     lines[from..]
         .iter()
