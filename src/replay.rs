@@ -69,6 +69,11 @@ impl Side {
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
+
+    /// Another one like its own.
+    fn new_decoder(&self) -> Decoder {
+        self.engine.rules().decoder()
+    }
 }
 
 /// What the engine is told in a replay: the defaults of `run`.

@@ -2,9 +2,10 @@
 //!
 //! One thread reads and cuts the files into blocks. Then, a few blocks at a time: every
 //! block is parsed, all at once; the clock and the offsets run over the events in the order
-//! of the stream, which is little work; every partition is judged, all at once; and what was
-//! said is handed on in the order of the stream. A partition belongs to one thread at a
-//! time, and nothing that is handed on depends on which.
+//! of the stream, which is little work for one thread; every partition is judged, all at
+//! once; and what was said is handed on in the order of the stream. While some blocks are
+//! judged, the next ones are parsed, so that no core waits for the others. A partition
+//! belongs to one thread at a time, and nothing that is handed on depends on which.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,6 +26,9 @@ use super::{BadLine, Side, Totals};
 
 /// Blocks that are worked on at once, for each thread; as many may wait.
 const BLOCKS: usize = 8;
+
+/// Blocks that are parsed while as many before them are judged.
+const CHUNK: usize = 2;
 
 /// What a rule set said of one event, and of timers that fell due before it.
 #[derive(Debug)]
@@ -102,10 +106,12 @@ pub fn run(
             placing,
             totals: Totals::default(),
         };
+        // Of the sides' own, since those are at work while the next blocks are parsed.
+        let decoders: Vec<Decoder> = batch.sides.iter().map(Side::new_decoder).collect();
         let mut result = Ok(());
         while let Some(pieces) = next(&from, blocks) {
             result = pool
-                .install(|| batch.work(&pieces))
+                .install(|| batch.work(&pieces, &decoders))
                 .into_iter()
                 .try_for_each(|happening| each(Some(happening)));
             result = result.and_then(|()| each(None));
@@ -165,15 +171,22 @@ struct Step {
 }
 
 impl Batch<'_> {
-    fn work(&mut self, pieces: &[Piece]) -> Vec<Happening> {
-        let decoders: Vec<&Decoder> = self.sides.iter().map(|side| &side.decoder).collect();
-        let parsed: Vec<Parsed<'_>> = pieces
-            .par_iter()
-            .map(|piece| match piece {
-                Piece::Lines(block) => parse(block, &decoders, self.partitions),
-                Piece::TooLong { file, line } => Parsed::too_long(*file, *line, decoders.len()),
-            })
-            .collect();
+    fn work(&mut self, pieces: &[Piece], decoders: &[Decoder]) -> Vec<Happening> {
+        let partitions = self.partitions;
+        let parse = |pieces| parse_all(pieces, decoders, partitions);
+        let mut chunks = pieces.chunks(CHUNK);
+        let mut parsed = chunks.next().map(parse);
+        let mut happened = Vec::new();
+        while let Some(chunk) = parsed.take() {
+            let ahead = chunks.next();
+            let (next, ()) =
+                rayon::join(|| ahead.map(parse), || self.look_at(chunk, &mut happened));
+            parsed = next;
+        }
+        happened
+    }
+
+    fn look_at(&mut self, parsed: Vec<Parsed<'_>>, into: &mut Vec<Happening>) {
         let mut happened: Vec<((usize, usize, i32), Happening)> = Vec::new();
         let steps = self.place(&parsed, &mut happened);
         for said in self.judge(&parsed, &steps) {
@@ -181,10 +194,7 @@ impl Batch<'_> {
         }
         parsed.into_par_iter().for_each(drop);
         happened.sort_by_key(|(order, _)| *order);
-        happened
-            .into_iter()
-            .map(|(_, happening)| happening)
-            .collect()
+        into.extend(happened.into_iter().map(|(_, happening)| happening));
     }
 
     /// Runs over the events in the order of the stream.
@@ -325,6 +335,14 @@ impl Batch<'_> {
     }
 }
 
+fn parse_all<'b>(pieces: &'b [Piece], decoders: &[Decoder], partitions: u32) -> Vec<Parsed<'b>> {
+    let parsed = pieces.par_iter().map(|piece| match piece {
+        Piece::Lines(block) => parse(block, decoders, partitions),
+        Piece::TooLong { file, line } => Parsed::too_long(*file, *line, decoders.len()),
+    });
+    parsed.collect()
+}
+
 impl Parsed<'_> {
     fn too_long(file: usize, line: u64, sides: usize) -> Self {
         Parsed {
@@ -340,7 +358,7 @@ impl Parsed<'_> {
     }
 }
 
-fn parse<'b>(block: &'b Block, decoders: &[&Decoder], partitions: u32) -> Parsed<'b> {
+fn parse<'b>(block: &'b Block, decoders: &[Decoder], partitions: u32) -> Parsed<'b> {
     let lines = memchr::memchr_iter(b'\n', &block.bytes).count() + 1;
     let mut parsed = Parsed {
         file: block.file,
@@ -372,7 +390,7 @@ fn parse<'b>(block: &'b Block, decoders: &[&Decoder], partitions: u32) -> Parsed
 /// Decodes one line for every rule set.
 fn one<'b>(
     text: &'b [u8],
-    decoders: &[&Decoder],
+    decoders: &[Decoder],
     partitions: u32,
     events: &mut [Vec<Event<'b>>],
     dropped: &mut Dropped,

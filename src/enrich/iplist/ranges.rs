@@ -105,10 +105,16 @@ pub struct IpSet {
 }
 
 impl IpSet {
+    /// Whether `ip` lies in it; a mapped address is IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        match canonical_ip(ip) {
+        match ip {
             IpAddr::V4(v4) => self.v4.contains(v4.to_bits()),
-            IpAddr::V6(v6) => self.v6.contains(v6.to_bits()),
+            IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+                Some(v4) => self.v4.contains(v4.to_bits()),
+                // From where it stands: taken apart and put together again it would wait
+                // for the writes before, and with it for the last look-up's memory.
+                None => self.v6.contains(v6.to_bits()),
+            },
         }
     }
 
