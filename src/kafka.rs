@@ -44,6 +44,12 @@ pub const TAKE: usize = 1_024;
 /// How often brokers are asked for life while none answers.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
+/// What does not hold where the events' topic is CreateTime, by the numbers of docs/rules.md.
+pub const PRODUCERS_CLOCK: &str = "whoever writes events sets the clock that decides, so the \
+     guards against events from the future (meaning 2 in docs/rules.md) and from the past (4) are \
+     off, and cooldowns (10), deadlines (11), the ends of exceptions (12), lock budgets (13) and \
+     the holds of recoveries (16) go by a clock that can be moved";
+
 /// One shard's clients of Kafka.
 pub struct KafkaClient {
     kafka: Kafka,
@@ -67,6 +73,8 @@ pub struct KafkaClient {
     /// Reads uncommitted, for high watermarks.
     inquiry: Native<Quiet>,
     last_probe: Option<Instant>,
+    /// It was said that producers set the clock, or nobody wants to hear of it.
+    clock_told: bool,
 }
 
 impl KafkaClient {
@@ -104,6 +112,8 @@ impl KafkaClient {
             buffer: Buffer::new(TAKE),
             inquiry,
             last_probe: None,
+            // The broker of the demo knows no other time.
+            clock_told: !kafka.transactions,
         })
     }
 
@@ -296,6 +306,15 @@ impl Client for KafkaClient {
                 Item::End { .. } => {}
                 Item::Error { partition, code } => failed = Some((partition, code)),
             }
+        }
+        if !self.clock_told && batch.bears_producers_time() {
+            self.clock_told = true;
+            tracing::warn!(
+                topic = self.topics.events,
+                shard = self.shard,
+                "records bear their producers' time: {PRODUCERS_CLOCK}; set \
+                 message.timestamp.type=LogAppendTime on the topic",
+            );
         }
         match failed {
             Some((partition, code)) if !is_passing(code) => Err(classify(

@@ -9,8 +9,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::{Kafka, Topics};
-use crate::kafka::classify;
 use crate::kafka::settings::{self, Quiet};
+use crate::kafka::{PRODUCERS_CLOCK, classify};
 use crate::log::LogError;
 use crate::log::client::REQUEST_TIMEOUT;
 
@@ -188,10 +188,7 @@ fn judge_setting(
         }
         "message.timestamp.type" => Some((
             false,
-            format!(
-                "{name} is `{is}`: whoever writes events can then set the clock that decides; \
-                 set it to `{wanted}`"
-            ),
+            format!("{name} is `{is}`: {PRODUCERS_CLOCK}; set it to `{wanted}`"),
         )),
         _ => Some((false, format!("{name} is `{is}`; `{wanted}` is better"))),
     }
@@ -422,6 +419,27 @@ mod tests {
         let mut cluster = as_specified(12, 1);
         cluster.topics.get_mut("doorward.state").unwrap().partitions = 6;
         assert_eq!(texts(&cluster), [("doorward.state".to_owned(), true)]);
+    }
+
+    #[test]
+    fn rules_2_where_producers_set_the_clock_the_guards_that_are_off_are_said() {
+        let mut cluster = as_specified(12, 3);
+        let events = cluster.topics.get_mut("auth.events").unwrap();
+        let (name, is) = ("message.timestamp.type", "CreateTime");
+        events.settings.insert(name.into(), is.into());
+        let said = problems(&Topics::default(), &cluster);
+        assert_eq!(said.len(), 1);
+        assert!(!said[0].is_error, "doorward runs all the same");
+        for guard in [
+            "future",
+            "past",
+            "cooldowns",
+            "deadlines",
+            "budgets",
+            "holds",
+        ] {
+            assert!(said[0].text.contains(guard), "{guard}: {}", said[0].text);
+        }
     }
 
     #[test]

@@ -130,6 +130,17 @@ impl Batch<'_> {
         self.slots.is_empty()
     }
 
+    /// Whether the last record bears its producer's time, where the topic should give it the
+    /// broker's.
+    pub fn bears_producers_time(&self) -> bool {
+        self.slots.last().is_some_and(|slot| {
+            let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+            // SAFETY: every slot is a message that lives until this batch is dropped.
+            unsafe { sys::rd_kafka_message_timestamp(*slot, &raw mut kind) };
+            kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_CREATE_TIME
+        })
+    }
+
     pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
         // SAFETY: every slot is a message that lives until this batch is dropped.
         self.slots.iter().map(|slot| unsafe { item(*slot) })

@@ -280,6 +280,47 @@ fn topics_that_were_created_are_good_and_are_left_alone_the_second_time() {
 }
 
 #[test]
+fn rules_2_a_service_whose_clock_is_the_producers_says_which_guards_are_off() {
+    let Some(cluster) = kafka::shared() else {
+        return;
+    };
+    let told = |kind: &str| {
+        let mut site = Doorward::new(cluster, "shards = 1");
+        let topic = site.topic("events");
+        cluster.create_topic(&topic, 2, &[("message.timestamp.type", kind)]);
+        site.create_topics(2);
+        site.start();
+        site.wait_until_ready();
+        for one in 0..2 {
+            let id = format!("{kind}-{one}");
+            let event = failed_login(&id, "ada", "192.0.2.1");
+            cluster.produce(&topic, [("ada", event.as_str())]);
+            site.wait_for_metric(
+                "doorward_events_total{outcome=\"failure\",type=\"login\"}",
+                &(one + 1).to_string(),
+            );
+        }
+        let log = site.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let of_clock = lines.iter().filter(|line| line.contains("producers' time"));
+        of_clock.map(|&line| line.to_owned()).collect::<Vec<_>>()
+    };
+    let said = told("CreateTime");
+    assert_eq!(said.len(), 1, "{said:?}");
+    for guard in [
+        "future",
+        "past",
+        "cooldowns",
+        "deadlines",
+        "budgets",
+        "holds",
+    ] {
+        assert!(said[0].contains(guard), "{guard}: {}", said[0]);
+    }
+    assert!(told("LogAppendTime").is_empty());
+}
+
+#[test]
 fn commands_that_need_a_cluster_say_that_it_is_unreachable() {
     let Some(cluster) = kafka::shared() else {
         return;

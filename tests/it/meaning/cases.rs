@@ -182,7 +182,7 @@ fn rules_10_an_unticked_place_keeps_the_lock() {
 }
 
 #[test]
-fn an_answer_to_an_older_version_is_asked_again() {
+fn rules_10_an_answer_to_an_older_version_is_asked_again() {
     let mut story = Story::new();
     attack(&mut story, MINUTE, "u");
     let case = story.case("u");

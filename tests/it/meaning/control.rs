@@ -95,7 +95,7 @@ fn rules_8_an_operators_unlock_teaches_and_an_undo_does_not() {
 }
 
 #[test]
-fn the_pipelines_own_unlock_closes_the_case_and_teaches_only_when_it_names_it() {
+fn rules_8_the_pipelines_own_unlock_closes_the_case_and_teaches_only_when_it_names_it() {
     let told = |named: bool| {
         let mut story = Story::new();
         story.login(0, "u", NORWAY);
@@ -419,7 +419,7 @@ fn a_repeated_report_does_not_lock_an_owner_who_is_back() {
 }
 
 #[test]
-fn a_place_that_the_owner_denies_is_not_known_whatever_was_said_before() {
+fn rules_8_a_place_that_the_owner_denies_is_not_known_whatever_was_said_before() {
     let mut story = Story::new();
     story.login(0, "u", NORWAY);
     story.login(MINUTE, "u", BRAZIL);

@@ -227,7 +227,7 @@ fn a_folder_that_is_swapped_by_a_link_is_taken_whole() {
 }
 
 #[test]
-fn a_mistake_keeps_what_was_at_work_and_says_where_it_is() {
+fn rules_14_a_mistake_keeps_what_was_at_work_and_says_where_it_is() {
     let site = Site::plain();
     let first = site.rule_set();
     let broken = many_addresses(5).replace("at_least: 5", "at_least: 500");

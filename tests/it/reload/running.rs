@@ -59,7 +59,7 @@ fn decision(cluster: &Cluster, site: &Doorward, account: &str) -> serde_json::Va
 }
 
 #[test]
-fn an_attack_under_way_is_judged_by_the_threshold_that_a_reload_brings() {
+fn rules_14_an_attack_under_way_is_judged_by_the_threshold_that_a_reload_brings() {
     let Some(cluster) = kafka::shared() else {
         return;
     };
@@ -114,7 +114,7 @@ fn an_attack_under_way_is_judged_by_the_threshold_that_a_reload_brings() {
 }
 
 #[test]
-fn two_instances_with_two_rule_sets_for_a_while_lose_no_window() {
+fn rules_14_two_instances_with_two_rule_sets_for_a_while_lose_no_window() {
     let Some(cluster) = kafka::shared() else {
         return;
     };
