@@ -278,15 +278,21 @@ fn open_asn(path: &Path, held: Option<&Arc<AsnDb>>, loaded: &mut Loaded) -> Opti
     let opened = read_file(path)
         .map_err(|error| format!("cannot be read: {error}"))
         .and_then(|bytes| {
-            loaded.parts.push(parse::hash(&[&bytes]));
-            AsnDb::open(bytes).map_err(|error| error.to_string())
+            let digest = parse::hash(&[&bytes]);
+            loaded.parts.push(digest.clone());
+            match held {
+                Some(held) if held.digest() == Some(&digest) => Ok(Arc::clone(held)),
+                _ => AsnDb::open(bytes)
+                    .map(|asn| Arc::new(asn.identified_by(digest)))
+                    .map_err(|error| error.to_string()),
+            }
         });
     match opened {
         Ok(asn) => {
             let (kind, built) = (asn.kind(), rfc3339(asn.built()));
             let line = format!("database of network numbers {kind}, built {built}");
             loaded.summary.push(line);
-            Some(Arc::new(asn))
+            Some(asn)
         }
         Err(message) => {
             let file = SourceFile::new(path.display().to_string(), "");

@@ -23,6 +23,8 @@ const SHAPES: [PathElement<'static>; 2] = [
 pub struct AsnDb {
     reader: Reader<Cow<'static, [u8]>>,
     shape: PathElement<'static>,
+    /// What tells its file from another, where somebody asked for it.
+    digest: Option<String>,
 }
 
 impl AsnDb {
@@ -48,7 +50,22 @@ impl AsnDb {
         }
         let shape =
             shape.ok_or_else(|| GeoDbError::NoNumbers(reader.metadata().database_type.clone()))?;
-        Ok(AsnDb { reader, shape })
+        Ok(AsnDb {
+            reader,
+            shape,
+            digest: None,
+        })
+    }
+
+    /// The same, with the hash of its file.
+    pub fn identified_by(mut self, digest: String) -> AsnDb {
+        self.digest = Some(digest);
+        self
+    }
+
+    /// The hash of its file, where it was given one.
+    pub fn digest(&self) -> Option<&str> {
+        self.digest.as_deref()
     }
 
     /// The number of the network that `ip` belongs to; `None` where the database has none,

@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::Arc;
 
 use doorward::config::GeoIp;
 use doorward::reload::Ask;
+use doorward::shard::latest::Knowledge;
 
 use super::files::{Site, address, database, write};
 use super::many_addresses;
@@ -34,7 +36,7 @@ fn tested() -> Site {
 }
 
 #[test]
-fn a_rule_that_fails_its_tests_is_refused_and_the_place_of_the_test_is_named() {
+fn rules_14_a_rule_that_fails_its_tests_is_refused_and_the_place_of_the_test_is_named() {
     let site = tested();
     let first = site.rule_set();
     write(&site.path("rules/many.rule.yaml"), &many_addresses(6));
@@ -174,6 +176,33 @@ fn network_numbers_are_taken_anew_and_kept_where_the_new_ones_are_broken() {
     site.wait_for("loaded", 1);
     assert_eq!(number(), Some(1222));
     assert_eq!(site.notes(), "");
+}
+
+#[test]
+fn databases_whose_files_did_not_change_are_not_opened_again() {
+    let site = Site::new(
+        |folder| {
+            fs::create_dir(folder.join("rules")).expect("a folder");
+            write(&folder.join("rules/many.rule.yaml"), &many_addresses(5));
+            fs::write(folder.join("asn.mmdb"), database("GeoLite2-ASN-Test.mmdb")).expect("put");
+            let country = database("GeoLite2-Country-Test.mmdb");
+            fs::write(folder.join("country.mmdb"), country).expect("put");
+        },
+        |folder| GeoIp {
+            database: Some(folder.join("country.mmdb")),
+            asn_database: Some(folder.join("asn.mmdb")),
+            ..GeoIp::default()
+        },
+    );
+    let first = site.latest.get();
+    write(&site.path("rules/many.rule.yaml"), &many_addresses(6));
+    site.wait_for("loaded", 1);
+    let second = site.latest.get();
+    assert_ne!(first.rules.hash(), second.rules.hash());
+    let country = |known: &Knowledge| known.facts.geo.clone().expect("a database");
+    assert!(Arc::ptr_eq(&country(&first), &country(&second)));
+    let numbers = |known: &Knowledge| known.facts.asn.clone().expect("a database");
+    assert!(Arc::ptr_eq(&numbers(&first), &numbers(&second)));
 }
 
 #[test]
