@@ -6,6 +6,7 @@ mod machine;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::Status;
 use crate::builtin;
@@ -17,7 +18,7 @@ use crate::facts::{self, Folder, Loaded};
 use crate::publish::wall_clock;
 use crate::rules::exceptions::report_expired;
 use crate::rules::{Mode, RuleSet};
-use crate::ruletest::{Known, Shelf, TestFile, parse};
+use crate::ruletest::{Known, Shelf, TestFile, judge, parse};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  doorward check --config doorward.toml\n  \
@@ -124,11 +125,15 @@ impl Checked {
                 RuleSet::load(&files, &Lists::default(), &mut rest);
                 rest.found.retain(|d| d.kind != Kind::UnknownList);
                 self.found.found.extend(rest.found);
-                self.tests(&folder, &Shelf::of_readable(&files, None), None);
+                let shelf = Shelf::of_readable(&files, None);
+                self.tests(&folder, &shelf, builtin::geoip().ok().map(Arc::new), false);
                 return;
             }
         };
-        if let Some(rules) = RuleSet::load(&files, &loaded.facts.lists, &mut self.found) {
+        let before = self.found.error_count();
+        let rules = RuleSet::load(&files, &loaded.facts.lists, &mut self.found);
+        let playable = rules.is_some() && self.found.error_count() == before;
+        if let Some(rules) = rules {
             report_expired(rules.exceptions(), wall_clock(), &mut self.found);
             self.good.push(describe(&rules));
             if rules.needs_asn() && loaded.facts.asn.is_none() {
@@ -143,9 +148,11 @@ impl Checked {
             }
         }
         let lists = &loaded.facts.lists;
-        let shelf = Shelf::new(&files, lists, &mut Diagnostics::default())
-            .unwrap_or_else(|| Shelf::of_readable(&files, Some(lists)));
-        self.tests(&folder, &shelf, loaded.facts.geo.as_deref());
+        let whole = Shelf::new(&files, lists, &mut Diagnostics::default());
+        let playable = playable && whole.is_some();
+        let shelf = whole.unwrap_or_else(|| Shelf::of_readable(&files, Some(lists)));
+        let geo = judge::database(geoip, &loaded.facts);
+        self.tests(&folder, &shelf, geo, playable);
         let Loaded {
             problems,
             summary,
@@ -161,31 +168,36 @@ impl Checked {
         self.good.extend(summary);
     }
 
-    /// Reads the tests beside the rules; without a database, the built-in one finds their
-    /// countries.
-    fn tests(&mut self, folder: &Folder, shelf: &Shelf, geo: Option<&GeoDb>) {
+    /// Reads the tests beside the rules and, where the rules are `playable`, plays them.
+    fn tests(&mut self, folder: &Folder, shelf: &Shelf, geo: Option<Arc<GeoDb>>, playable: bool) {
         let files = folder.test_files(&mut self.found);
-        let built_in = match geo {
-            None if !files.is_empty() => builtin::geoip().ok(),
-            _ => None,
-        };
         let known = Known {
             shelf,
-            geo: geo.or(built_in.as_ref()),
+            geo: geo.as_deref(),
         };
         let read = files
             .iter()
-            .map(|file| parse::read(file, &known, &mut self.found));
-        let read: Vec<Option<TestFile>> = read.collect();
-        let good: Vec<&TestFile> = read.iter().flatten().collect();
-        if !good.is_empty() {
-            let tests = good.iter().map(|file| file.tests.len()).sum();
-            self.good.push(format!(
-                "{} in {}",
-                count(tests, "test"),
-                count(good.len(), "file")
-            ));
+            .filter_map(|file| parse::read(file, &known, &mut self.found));
+        let read: Vec<TestFile> = read.collect();
+        if read.is_empty() {
+            return;
         }
+        let tests = read.iter().map(|file| file.tests.len()).sum();
+        let what = format!("{} in {}", count(tests, "test"), count(read.len(), "file"));
+        if !playable {
+            self.good.push(format!(
+                "{what}, not played because of the mistakes in the rules"
+            ));
+            return;
+        }
+        let before = self.found.found.len();
+        judge::play(&read, shelf, geo, &mut self.found);
+        let failed = &self.found.found[before..];
+        let failed = failed.iter().filter(|d| d.severity == Severity::Error);
+        self.good.push(match failed.count() {
+            0 => format!("{what}, played"),
+            failed => format!("{what}, played; {} passed", tests - failed),
+        });
     }
 
     fn warnings(&self) -> usize {

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use clap::ValueEnum;
 
 use crate::config::GeoIp;
-use crate::document::Diagnostics;
 use crate::explain::record::Listed;
 use crate::explain::{self, Answer, Question, Sources, text};
-use crate::facts::{Folder, lists};
+use crate::facts::lists;
 
 use super::{OrStatus, Status, load};
 
@@ -75,16 +74,14 @@ pub enum Output {
 /// # Errors
 /// Mistakes in rules or lists, a database or file that cannot be read: status 2.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut found = Diagnostics::default();
-    let folder = Folder(args.rules.clone());
-    let files = folder.rule_files(&mut found);
     let geoip = GeoIp {
         database: args.geoip.clone(),
         previous: args.previous_geoip.clone(),
         ..GeoIp::default()
     };
-    let loaded = load::facts(args.rules.as_deref(), &geoip, &mut found)?;
-    let rules = load::rules(&files, &loaded, &mut found)?;
+    let mut sources = load::sources(args.rules.as_deref(), &geoip)?;
+    let rules = sources.rules()?;
+    let load::Sources { folder, loaded, .. } = sources;
     let question = match (args.what.account, args.what.case, args.what.event) {
         (Some(account), _, _) => Question::Account(account),
         (_, Some(case), _) => Question::Case(case),

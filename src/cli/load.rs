@@ -7,22 +7,31 @@ use std::sync::Arc;
 use super::Status;
 use crate::config::GeoIp;
 use crate::document::{Diagnostics, SourceFile};
-use crate::facts::{self, Loaded};
+use crate::facts::{self, Folder, Loaded};
 use crate::rules::RuleSet;
 
-/// Lists of `rules_dir`, or the built-in ones, and the databases of `geoip`.
+/// What a command read, before it makes something of the rules.
+pub struct Sources {
+    pub folder: Folder,
+    /// The rules' files, and that of the exceptions.
+    pub files: Vec<Arc<SourceFile>>,
+    pub loaded: Loaded,
+    /// What is wrong so far.
+    pub found: Diagnostics,
+}
+
+/// Files and lists of `rules_dir`, or the built-in ones, and the databases of `geoip`.
 ///
 /// # Errors
-/// With status 2: mistakes in lists, together with those in `found`, and a database that was
-/// named and cannot be used.
-pub fn facts(
-    rules_dir: Option<&Path>,
-    geoip: &GeoIp,
-    found: &mut Diagnostics,
-) -> anyhow::Result<Loaded> {
+/// With status 2: mistakes in lists, together with files that cannot be read, and a database
+/// that was named and cannot be used.
+pub fn sources(rules_dir: Option<&Path>, geoip: &GeoIp) -> anyhow::Result<Sources> {
+    let mut found = Diagnostics::default();
+    let folder = Folder(rules_dir.map(Path::to_owned));
+    let files = folder.rule_files(&mut found);
     let loaded = facts::load(geoip, rules_dir).map_err(|wrong| {
         found.found.extend(wrong.found);
-        super::refused(found)
+        super::refused(&found)
     })?;
     for (path, opened) in [
         (&geoip.database, &loaded.facts.geo),
@@ -37,20 +46,23 @@ pub fn facts(
             )));
         }
     }
-    Ok(loaded)
+    Ok(Sources {
+        folder,
+        files,
+        loaded,
+        found,
+    })
 }
 
-/// The rules in `files`, with the lists that were loaded.
-///
-/// # Errors
-/// With status 2: every mistake, those in `found` too.
-pub fn rules(
-    files: &[Arc<SourceFile>],
-    loaded: &Loaded,
-    found: &mut Diagnostics,
-) -> anyhow::Result<RuleSet> {
-    let rules = RuleSet::load(files, &loaded.facts.lists, found);
-    rules
-        .filter(|_| !found.has_errors())
-        .ok_or_else(|| super::refused(found))
+impl Sources {
+    /// The rules, with the lists that were loaded.
+    ///
+    /// # Errors
+    /// With status 2: every mistake.
+    pub fn rules(&mut self) -> anyhow::Result<RuleSet> {
+        let rules = RuleSet::load(&self.files, &self.loaded.facts.lists, &mut self.found);
+        rules
+            .filter(|_| !self.found.has_errors())
+            .ok_or_else(|| super::refused(&self.found))
+    }
 }

@@ -15,7 +15,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::config::GeoIp;
 use crate::document::Diagnostics;
-use crate::facts::Folder;
 use crate::record::{DecisionRecord, Provenance};
 use crate::replay::parallel::{self, Happening, ReplayError, Said};
 use crate::replay::report::Report;
@@ -138,14 +137,13 @@ struct Loaded {
 }
 
 fn load(rules_dir: Option<&Path>, args: &Args) -> anyhow::Result<Loaded> {
-    let mut found = Diagnostics::default();
-    let files = Folder(rules_dir.map(Path::to_owned)).rule_files(&mut found);
     let geoip = GeoIp {
         database: args.geoip.clone(),
         ..GeoIp::default()
     };
-    let loaded = load::facts(rules_dir, &geoip, &mut found)?;
-    let rules = load::rules(&files, &loaded, &mut found)?;
+    let mut sources = load::sources(rules_dir, &geoip)?;
+    let rules = sources.rules()?;
+    let loaded = sources.loaded;
     Ok(Loaded {
         provenance: loaded.provenance("replay", rules.hash()),
         name: rules_dir.map_or_else(

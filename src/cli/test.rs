@@ -8,8 +8,6 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 
 use crate::config::GeoIp;
-use crate::document::Diagnostics;
-use crate::facts::Folder;
 use crate::ruletest::play::Player;
 use crate::ruletest::report::{Results, Tested};
 use crate::ruletest::{Known, Shelf, TestFile, parse};
@@ -53,15 +51,17 @@ pub enum Output {
 /// # Errors
 /// Mistakes in rules, lists or tests, a database that cannot be used: status 2.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut found = Diagnostics::default();
-    let folder = Folder(args.rules.clone());
-    let rule_files = folder.rule_files(&mut found);
     let geoip = GeoIp {
         database: args.geoip.clone(),
         ..GeoIp::default()
     };
-    let loaded = load::facts(args.rules.as_deref(), &geoip, &mut found)?;
-    let shelf = Shelf::new(&rule_files, &loaded.facts.lists, &mut found);
+    let load::Sources {
+        folder,
+        files,
+        loaded,
+        mut found,
+    } = load::sources(args.rules.as_deref(), &geoip)?;
+    let shelf = Shelf::new(&files, &loaded.facts.lists, &mut found);
     let Some(shelf) = shelf.filter(|_| !found.has_errors()) else {
         return Err(super::refused(&found));
     };

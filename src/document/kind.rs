@@ -64,6 +64,7 @@ kinds! {
     Useless = "useless", "A setting changes nothing.";
     WrongAction = "wrong-action", "An action stands twice, or cannot be done for such a rule.";
     Expired = "expired", "An exception has ended.";
+    FailedTest = "failed-test", "A test beside the rules fails, or passes only in another mode of a rule.";
 }
 
 impl Kind {

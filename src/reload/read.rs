@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::builtin;
 use crate::document::{Diagnostics, Severity, SourceFile};
 use crate::facts::{self, Folder, Loaded};
 use crate::locale::translation::{self, Translations};
 use crate::rules::RuleSet;
-use crate::ruletest::judge::judge;
+use crate::ruletest::judge;
 use crate::shard::latest::Knowledge;
 
 use super::Sources;
@@ -78,12 +77,8 @@ fn test(
     if tests.is_empty() {
         return;
     }
-    // A test that passes today must not fail tomorrow because a feed brought another database.
-    let geo = match sources.geoip.database {
-        None => loaded.facts.geo.clone(),
-        Some(_) => builtin::geoip().ok().map(Arc::new),
-    };
-    judge(files, &tests, &loaded.facts.lists, geo, found);
+    let geo = judge::database(&sources.geoip, &loaded.facts);
+    judge::judge(files, &tests, &loaded.facts.lists, geo, found);
 }
 
 /// The site's own translations where they are new and right. Where one has a mistake all of

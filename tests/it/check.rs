@@ -295,6 +295,75 @@ fn a_rule_file_that_is_no_text_is_named() {
     );
 }
 
+/// Five addresses lock, says the test; the rule asks for this many.
+fn with_a_test(at_least: u32, mode: &str) -> TempDir {
+    const TESTS: &str = "schema: 1
+rule: failed-logins-many-ips
+defaults: { type: login, outcome: failure }
+tests:
+  - name: Four do nothing
+    events:
+      - { at: 0s, ip: 4 different, every: 1s, expect: none }
+  - name: Five lock
+    events:
+      - { at: 0s, ip: 4 different, every: 1s }
+      - { at: 10s, ip: another, expect: acted 5 }
+";
+    let rule = RULE
+        .replace("at_least: 5", &format!("at_least: {at_least}"))
+        .replace("mode: enforce", &format!("mode: {mode}"));
+    folder(&[("a.rule.yaml", &rule), ("a.test.yaml", TESTS)])
+}
+
+#[test]
+fn tests_beside_the_rules_are_played_and_each_that_fails_is_named_with_its_line() {
+    let good = with_a_test(5, "enforce");
+    let (status, said) = check(good.path(), &["--rules", "."]);
+    assert_eq!(status, 0, "{said}");
+    assert!(said.contains("good: 2 tests in 1 file, played\n"), "{said}");
+
+    let bad = with_a_test(6, "enforce");
+    let (status, said) = check(bad.path(), &["--rules", "."]);
+    assert_eq!(status, 1, "{said}");
+    assert!(said.contains("the test `Five lock` fails"), "{said}");
+    assert!(said.contains("a.test.yaml:11:"), "{said}");
+    assert!(
+        said.contains("2 tests in 1 file, played; 1 passed"),
+        "{said}"
+    );
+
+    let (status, said) = check(bad.path(), &["--rules", ".", "--output", "json"]);
+    assert_eq!(status, 1, "{said}");
+    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let [mistake] = &said["mistakes"].as_array().expect("mistakes")[..] else {
+        panic!("{said}");
+    };
+    assert_eq!(mistake["id"], "failed-test");
+    assert_eq!(
+        (mistake["line"].as_u64(), &mistake["severity"]),
+        (Some(11), &"error".into())
+    );
+
+    let (_, said) = check(bad.path(), &["--rules", ".", "--output", "sarif"]);
+    let said: serde_json::Value = serde_json::from_str(&said).expect("SARIF");
+    let result = &said["runs"][0]["results"][0];
+    assert_eq!(result["ruleId"], "failed-test");
+    let place = &result["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "./a.test.yaml");
+    assert_eq!(place["region"]["startLine"], 11);
+}
+
+#[test]
+fn a_test_that_passes_only_in_another_mode_is_warned_of() {
+    let shadow = with_a_test(5, "shadow");
+    let (status, said) = check(shadow.path(), &["--rules", "."]);
+    assert_eq!(status, 0, "{said}");
+    assert!(
+        said.contains("the test `Five lock` passes only in mode enforce"),
+        "{said}"
+    );
+}
+
 #[test]
 fn an_unknown_option_is_a_mistake_of_usage() {
     let output = Command::new(env!("CARGO_BIN_EXE_doorward"))
@@ -389,6 +458,7 @@ tests:
     ] {
         assert!(said.contains(part), "{part}\n{said}");
     }
+    assert!(!said.contains(" fails"), "{said}");
     // The rule is there, and its own mistake is told already.
     assert!(!said.contains("there is no rule"), "{said}");
 
