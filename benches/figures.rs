@@ -83,6 +83,10 @@ impl Latencies {
         self.0.push(one);
     }
 
+    pub fn extend(&mut self, others: Latencies) {
+        self.0.extend(others.0);
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }

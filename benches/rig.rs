@@ -79,15 +79,27 @@ pub fn kafka_settings(cluster: &Cluster, transactions: bool) -> Kafka {
 /// A shard as `doorward run` starts it.
 pub fn shard<L: Log>(log: L, partitions: i32, metrics: Arc<Metrics>, stop: Stop) -> Shard<L> {
     let (engine, provenance) = engine(partitions as u32, Settings::MAX_FORGETTABLE_BYTES);
+    let latest = Latest::new(Knowledge {
+        rules: Arc::clone(engine.rules()),
+        facts: Arc::clone(engine.facts()),
+        provenance,
+    });
+    shard_by(log, engine.settings().clone(), metrics, stop, latest)
+}
+
+/// The same by the rules and facts that `latest` has.
+pub fn shard_by<L: Log>(
+    log: L,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    stop: Stop,
+    latest: Latest,
+) -> Shard<L> {
     let parts = Parts {
         shard: 0,
         batch_prefix: "bench".into(),
-        settings: engine.settings().clone(),
-        latest: Latest::new(Knowledge {
-            rules: Arc::clone(engine.rules()),
-            facts: Arc::clone(engine.facts()),
-            provenance,
-        }),
+        settings,
+        latest,
         commit_every: Duration::from_secs(1),
         commit_accounts: 10_000,
         metrics,
