@@ -54,7 +54,7 @@ use budget::Budgets;
 use codec::Residents;
 use detect::{Place, account_key, ip_key, partition_key};
 use output::{CaseId, Outputs};
-use trace::{Before, Said, Trace};
+use trace::{Before, Declined, Said, Trace};
 use work::Work;
 
 /// An event further ahead of the broker than this takes the broker's time (docs/rules.md 2).
@@ -238,15 +238,22 @@ impl Engine {
                 Some(key) => key,
                 None => {
                     work.out.counts.answers_ignored += 1;
+                    work.declined(Declined::NoCase);
                     return;
                 }
             },
             (None, _, _) => return,
         };
         if control == Some(KnownType::AccountDeleted) {
-            if let Some(gone) = partition.remove(key) {
-                work.out.dropped_cases.extend(gone.case_ids());
-                work.out.changed.push(key);
+            match partition.remove(key) {
+                Some(gone) => {
+                    work.out.dropped_cases.extend(gone.case_ids());
+                    work.out.changed.push(key);
+                    work.applied();
+                }
+                None => {
+                    work.declined(Declined::NoCase);
+                }
             }
             return;
         }
@@ -263,6 +270,12 @@ impl Engine {
             )
             || !self.rules.dispatch().candidates(event).is_empty();
         let create = creates || partition.holds(key);
+        if !create {
+            if control == Some(KnownType::CaseResponse) {
+                work.out.counts.answers_ignored += 1;
+            }
+            work.declined(Declined::NoCase);
+        }
         let changed = partition.update(key, create, work.now, |account| {
             let mut changed = false;
             if let Some(kind) = control {

@@ -14,7 +14,6 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::config::GeoIp;
-use crate::document::Diagnostics;
 use crate::record::{DecisionRecord, Provenance};
 use crate::replay::parallel::{self, Happening, ReplayError, Said};
 use crate::replay::report::Report;

@@ -15,10 +15,13 @@ use super::output::{CaseState, CommandKind, RecipientPart, Scope};
 use super::recovery::hold;
 use super::steps;
 use super::timer::TimerKind;
+use super::trace::Declined;
 use super::work::{Cause, Work};
 
 /// Applies a control event to its account. `true` where the durable record changed.
 pub fn apply(work: &mut Work<'_>, kind: KnownType, account: &mut Account) -> bool {
+    // Whatever turns away says why.
+    work.applied();
     match kind {
         KnownType::CaseResponse => case_response(work, account),
         KnownType::OperatorRequest => operator::apply(work, account),
@@ -31,7 +34,7 @@ pub fn apply(work: &mut Work<'_>, kind: KnownType, account: &mut Account) -> boo
         KnownType::TwoFactorEnabled | KnownType::TwoFactorDisabled => {
             steps::second_factor(work, account, kind)
         }
-        _ => false,
+        _ => work.declined(Declined::Unknown),
     }
 }
 
@@ -92,6 +95,7 @@ pub(super) fn genuine<'e>(work: &mut Work<'_>, event: &'e Event<'_>) -> Option<&
         event.control.as_deref()
     } else {
         work.out.counts.answers_forged += 1;
+        work.declined(Declined::Forged);
         None
     }
 }
@@ -109,53 +113,83 @@ fn case_response(work: &mut Work<'_>, account: &mut Account) -> bool {
         let applied = hold::answered(work, account, control);
         return count_answer(work, applied);
     }
-    let Some(current) = account.case().filter(|case| !case.is_over(now)) else {
-        return count_answer(work, false);
+    let current = match current(account, now) {
+        Ok(current) => current,
+        Err(why) => return count_answer(work, Err(why)),
     };
-    let is_current = *current.id == *named;
+    let (state, is_current) = (current.state, *current.id == *named);
+    let other = Declined::OtherCase {
+        current: current.case_id(),
+    };
     let applied = match control.verb.as_deref() {
+        // Believed whatever version was shown; it secures the account's current case, unless
+        // that began after the answer was given: a copied answer stays in the log.
+        Some("not_me") if !is_current && !began_before(current, event.time) => {
+            Err(Declined::Earlier {
+                current: current.case_id(),
+            })
+        }
+        Some("not_me") if matches!(state, CaseState::Secured | CaseState::Recovered) => {
+            Err(Declined::InState(state))
+        }
         Some("not_me") => {
-            // Believed whatever version was shown; it secures the account's current case,
-            // unless that began after the answer was given: a copied answer stays in the log.
-            let meant = is_current || began_before(current, event.time);
-            let already = matches!(current.state, CaseState::Secured | CaseState::Recovered);
-            if meant && !already {
-                note_answer(work, account, "not_me");
-                secure(work, account, "owner_denied");
-                work.tell(account, MAIL_SECURED);
-            }
-            meant && !already
+            note_answer(work, account, "not_me");
+            secure(work, account, "owner_denied");
+            work.tell(account, MAIL_SECURED);
+            Ok(())
         }
-        Some("me") if by_owner && is_current => {
-            let asked = matches!(current.state, CaseState::Open | CaseState::Asked);
-            let answered = asked && current.version == version;
-            if answered {
-                note_answer(work, account, "me");
-                let ticked: Vec<&str> = control.places.iter().map(|place| &**place).collect();
-                confirm(work, account, &ticked);
-            }
-            answered
+        Some("me" | "rotate_keys") if !by_owner => Err(Declined::NotTheOwner),
+        Some("me" | "rotate_keys" | "resend") if !is_current => Err(other),
+        Some("me") if !matches!(state, CaseState::Open | CaseState::Asked) => {
+            Err(Declined::InState(state))
         }
-        Some("rotate_keys") if by_owner && is_current => steps::rotate_keys(work, account),
+        Some("me") if current.version != version => Err(Declined::OtherVersion {
+            named: version,
+            current: current.version,
+        }),
+        Some("me") => {
+            note_answer(work, account, "me");
+            let ticked: Vec<&str> = control.places.iter().map(|place| &**place).collect();
+            confirm(work, account, &ticked);
+            Ok(())
+        }
+        Some("rotate_keys") => steps::rotate_keys(work, account),
         // A case that is closed asks nothing any more.
-        Some("resend") if is_current && current.state.is_open() => {
+        Some("resend") if !state.is_open() => Err(Declined::InState(state)),
+        Some("resend") => {
             if let Some(rule) = current.rules.first().cloned() {
                 work.mail(account, &rule, Sending::Again);
             }
-            true
+            Ok(())
         }
-        _ => false,
+        _ => Err(Declined::Unknown),
     };
     count_answer(work, applied)
 }
 
-pub(super) fn count_answer(work: &mut Work<'_>, applied: bool) -> bool {
-    if applied {
-        work.out.counts.answers_applied += 1;
-    } else {
-        work.out.counts.answers_ignored += 1;
+/// The account's case, as long as answers and requests may be about it.
+pub(super) fn current(account: &Account, now: Timestamp) -> Result<&Case, Declined> {
+    match account.case() {
+        None => Err(Declined::NoCase),
+        Some(case) if case.is_over(now) => Err(Declined::Over {
+            case: case.case_id(),
+        }),
+        Some(case) => Ok(case),
     }
-    applied
+}
+
+/// Counts an answer or a request; true where it was applied.
+pub(super) fn count_answer(work: &mut Work<'_>, applied: Result<(), Declined>) -> bool {
+    match applied {
+        Ok(()) => {
+            work.out.counts.answers_applied += 1;
+            true
+        }
+        Err(why) => {
+            work.out.counts.answers_ignored += 1;
+            work.declined(why)
+        }
+    }
 }
 
 /// Tells metrics what the owner of a case said.
@@ -349,26 +383,34 @@ fn timer_due(work: &mut Work<'_>, account: &mut Account) -> bool {
     match timer {
         Some(TimerKind::LockUntil) => lock_until(work, account),
         Some(TimerKind::RecoveryHold) => hold::due(work, account),
-        Some(TimerKind::CaseKept) => account.retire(work.now),
-        Some(TimerKind::CaseListed) => unlist(work, account),
-        None => false,
+        Some(TimerKind::CaseKept) => account.retire(work.now) || work.declined(Declined::NoCase),
+        Some(TimerKind::CaseListed) => unlist(work, account) || work.declined(Declined::NoCase),
+        None => work.declined(Declined::Unknown),
     }
 }
 
 fn lock_until(work: &mut Work<'_>, account: &mut Account) -> bool {
     let named = work.event.event.case.as_deref();
     let now = work.now;
-    let due = account.case().is_some_and(|case| {
-        Some(&*case.id) == named
-            && case.state == CaseState::Open
-            && case.lock_until.is_some_and(|until| until <= now)
-    });
-    if due {
-        let reason = TimerKind::LockUntil.as_str();
-        close(work, account, CaseState::Unlocked, reason, true);
-        work.tell(account, MAIL_UNLOCKED);
+    let why = match account.case() {
+        None => Some(Declined::NoCase),
+        Some(case) if Some(&*case.id) != named => Some(Declined::OtherCase {
+            current: case.case_id(),
+        }),
+        Some(case) => match case.lock_until {
+            Some(until) if case.state == CaseState::Open => {
+                (now < until).then_some(Declined::NotDue { until })
+            }
+            _ => Some(Declined::InState(case.state)),
+        },
+    };
+    if let Some(why) = why {
+        return work.declined(why);
     }
-    due
+    let reason = TimerKind::LockUntil.as_str();
+    close(work, account, CaseState::Unlocked, reason, true);
+    work.tell(account, MAIL_UNLOCKED);
+    true
 }
 
 /// Removes the records of cases that were closed long ago.
@@ -389,40 +431,56 @@ fn unlist(work: &mut Work<'_>, account: &mut Account) -> bool {
 /// Closes a secured case, if it names it: the thief's own reset names none.
 fn password_changed(work: &mut Work<'_>, account: &mut Account) -> bool {
     let named = work.event.event.case.as_deref();
-    let closes = account
-        .case()
-        .is_some_and(|case| Some(&*case.id) == named && case.state == CaseState::Secured);
-    if closes {
-        let now = work.now;
-        if let Some(case) = account.rest_mut().case.as_deref_mut() {
-            case.steps.get_or_insert_default().password = Some(now);
-        }
-        close(
-            work,
-            account,
-            CaseState::Recovered,
-            "password_changed",
-            true,
-        );
-        work.tell(account, MAIL_RECOVERED);
+    let why = match account.case() {
+        None => Some(Declined::NoCase),
+        Some(case) if case.state != CaseState::Secured => Some(Declined::InState(case.state)),
+        Some(case) => misses(named, case),
+    };
+    if let Some(why) = why {
+        return work.declined(why);
     }
-    closes
+    let now = work.now;
+    if let Some(case) = account.rest_mut().case.as_deref_mut() {
+        case.steps.get_or_insert_default().password = Some(now);
+    }
+    close(
+        work,
+        account,
+        CaseState::Recovered,
+        "password_changed",
+        true,
+    );
+    work.tell(account, MAIL_RECOVERED);
+    true
+}
+
+/// Why an event that must name `case` does not.
+fn misses(named: Option<&str>, case: &Case) -> Option<Declined> {
+    let current = case.case_id();
+    match named {
+        None => Some(Declined::Unnamed { current }),
+        Some(named) if *named != *case.id => Some(Declined::OtherCase { current }),
+        Some(_) => None,
+    }
 }
 
 /// The pipeline, or somebody at its console, unlocked the account. Naming the case teaches
 /// its places; without a case it does not. Another case's name is old news.
 fn account_unlocked(work: &mut Work<'_>, account: &mut Account) -> bool {
     let named = work.event.event.case.as_deref();
-    let Some(case) = account.case().filter(|case| case.state.is_open()) else {
-        return false;
+    let Some(case) = account.case() else {
+        return work.declined(Declined::NoCase);
     };
-    let meant = match named {
-        Some(named) => *named == *case.id,
+    let why = match named {
+        _ if !case.state.is_open() => Some(Declined::InState(case.state)),
+        Some(_) => misses(named, case),
         // The echo of an earlier case's unlock must not close this one.
-        None => work.event.time >= case.opened,
+        None => (work.event.time < case.opened).then(|| Declined::Earlier {
+            current: case.case_id(),
+        }),
     };
-    if !meant {
-        return false;
+    if let Some(why) = why {
+        return work.declined(why);
     }
     let locked = case.state.is_locked();
     let state = match case.state {
@@ -442,7 +500,7 @@ fn account_unlocked(work: &mut Work<'_>, account: &mut Account) -> bool {
 
 fn email_changed(work: &mut Work<'_>, account: &mut Account) -> bool {
     let Some(previous) = work.event.event.previous_email.as_deref() else {
-        return false;
+        return work.declined(Declined::NoPreviousAddress);
     };
     let now = work.now;
     let rest = account.rest_mut();
@@ -452,7 +510,7 @@ fn email_changed(work: &mut Work<'_>, account: &mut Account) -> bool {
         .as_ref()
         .is_some_and(|change| now.since_ms(change.at) < super::mailing::EMAIL_CHANGE_MS);
     if still_guarded {
-        return false;
+        return work.declined(Declined::StillGuarded);
     }
     rest.email_change = Some(EmailChange {
         at: now,
@@ -465,17 +523,17 @@ fn email_changed(work: &mut Work<'_>, account: &mut Account) -> bool {
 fn reported_stolen(work: &mut Work<'_>, account: &mut Account) -> bool {
     let now = work.now;
     if now.since_ms(work.event.time) > work.engine.settings().act_within_ms {
-        return false;
+        return work.declined(Declined::TooOld);
     }
     let event = work.event.event;
     let account_id = event.account.as_deref().unwrap_or("").to_owned();
     let id = derived("k-", &[&account_id, "reported_stolen", &event.id]);
     if account.case().is_some_and(|case| *case.id == *id) {
-        return false;
+        return work.declined(Declined::Repeated);
     }
     let open = account.case().filter(|case| case.state.is_open());
     if open.is_some_and(|case| case.state == CaseState::Secured) {
-        return false;
+        return work.declined(Declined::InState(CaseState::Secured));
     }
     if open.is_none() {
         let mut case = Case::new(id, &account_id, "reported_stolen", now);

@@ -9,10 +9,11 @@ use crate::event::{Control, Timestamp};
 
 use super::account::{Account, text_bytes};
 use super::case::Case;
-use super::control::{began_before, close, count_answer, genuine, teach_places};
+use super::control::{began_before, close, count_answer, current, genuine, teach_places};
 use super::mailing::{self, MAIL_UNLOCKED};
 use super::output::{CaseState, CommandKind, RecipientPart};
 use super::recovery::hold;
+use super::trace::Declined;
 use super::work::{Cause, Work};
 
 /// Template of the mail that says that a lock was a mistake.
@@ -81,15 +82,8 @@ pub fn apply(work: &mut Work<'_>, account: &mut Account) -> bool {
     if let Some(applied) = hold::operator(work, account, request) {
         return count_answer(work, applied);
     }
-    let current = account.case().filter(|case| !case.is_over(now));
-    let fits = match (&event.case, current) {
-        (Some(named), Some(case)) => **named == *case.id,
-        (Some(_), None) => false,
-        // A copied request must not open a later lock.
-        (None, Some(case)) => began_before(case, event.time),
-        (None, None) => true,
-    };
-    let is_open = current.is_some_and(|case| case.state.is_open());
+    let current = current(account, now);
+    let is_open = current.as_ref().is_ok_and(|case| case.state.is_open());
     if request == "unlock" && event.case.is_none() && !is_open {
         // No case here, but support was asked: the pipeline may still hold a lock.
         let account_id = event.account.as_deref().unwrap_or("").to_owned();
@@ -98,9 +92,21 @@ pub fn apply(work: &mut Work<'_>, account: &mut Account) -> bool {
         work.out.counts.answers_applied += 1;
         return false;
     }
-    if !fits || current.is_none() {
-        return count_answer(work, false);
-    }
+    let misses = match (&event.case, current) {
+        (_, Err(why)) => Err(why),
+        (Some(named), Ok(case)) if **named != *case.id => Err(Declined::OtherCase {
+            current: case.case_id(),
+        }),
+        // A copied request must not open a later lock.
+        (None, Ok(case)) if !began_before(case, event.time) => Err(Declined::Earlier {
+            current: case.case_id(),
+        }),
+        (_, Ok(case)) => Ok((case.state, may_undo(case, control.rule.as_deref()))),
+    };
+    let (state, may_undo) = match misses {
+        Ok(fits) => fits,
+        Err(why) => return count_answer(work, Err(why)),
+    };
     let done = match request {
         "unlock" if is_open => {
             note(work, account, control, true);
@@ -110,14 +116,14 @@ pub fn apply(work: &mut Work<'_>, account: &mut Account) -> bool {
             if was_locked {
                 work.tell(account, MAIL_UNLOCKED);
             }
-            true
+            Ok(())
         }
-        "undo" if current.is_some_and(|case| may_undo(case, control.rule.as_deref())) => {
+        "undo" if may_undo.is_ok() => {
             note(work, account, control, true);
             end(work, account, "operator_undo");
             let to = work.told(account);
             work.mail_about(account, Some(MAIL_UNDONE), to);
-            true
+            Ok(())
         }
         "resend" => {
             let to = match control.to.as_deref() {
@@ -131,12 +137,19 @@ pub fn apply(work: &mut Work<'_>, account: &mut Account) -> bool {
             note(work, account, control, done);
             work.mail_about(account, None, to);
             show(work, account);
-            done
+            match done {
+                true => Ok(()),
+                false => Err(Declined::NobodyToTell),
+            }
         }
         _ => {
             note(work, account, control, false);
             show(work, account);
-            false
+            Err(match request {
+                "unlock" => Declined::InState(state),
+                "undo" => may_undo.err().unwrap_or(Declined::Unknown),
+                _ => Declined::Unknown,
+            })
         }
     };
     count_answer(work, done);
@@ -159,14 +172,16 @@ fn cause(reason: &str) -> Cause<'_> {
 /// Whether the lock of `case` may be taken back as a mistake of `rule`. What the owner denied
 /// is not undone with it, nor what another rule would have locked; of a case of an earlier
 /// version it is not known which of its rules lock.
-fn may_undo(case: &Case, rule: Option<&str>) -> bool {
+fn may_undo(case: &Case, rule: Option<&str>) -> Result<(), Declined> {
     let only = |rule: &str| match &case.locks[..] {
         [] => matches!(&case.rules[..], [only] if **only == *rule),
         locks => locks.iter().all(|lock| *lock.rule == *rule),
     };
-    match rule {
-        Some(rule) => case.state == CaseState::Open && only(rule),
-        None => matches!(case.state, CaseState::Open | CaseState::Asked),
+    let state = case.state;
+    match (rule, state) {
+        (Some(rule), CaseState::Open) if !only(rule) => Err(Declined::OtherRule),
+        (_, CaseState::Open) | (None, CaseState::Asked) => Ok(()),
+        _ => Err(Declined::InState(state)),
     }
 }
 

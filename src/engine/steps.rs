@@ -8,6 +8,7 @@ use crate::event::{KnownType, Timestamp};
 use super::account::Account;
 use super::case::Case;
 use super::output::{CaseState, CommandKind};
+use super::trace::Declined;
 use super::work::{Cause, Work};
 
 /// Broker times at which something was done, of a case that is or was secured.
@@ -35,14 +36,15 @@ fn secured(account: &mut Account, now: Timestamp) -> Option<&mut Case> {
 
 /// The owner's own button: it breaks what runs on the old keys, so it is a step of its own,
 /// and once is enough.
-pub fn rotate_keys(work: &mut Work<'_>, account: &mut Account) -> bool {
+pub fn rotate_keys(work: &mut Work<'_>, account: &mut Account) -> Result<(), Declined> {
     let now = work.now;
+    let state = account.case().map(|case| case.state);
     let Some(case) = secured(account, now) else {
-        return false;
+        return Err(state.map_or(Declined::NoCase, Declined::InState));
     };
     let steps = case.steps.get_or_insert_default();
     if steps.api_keys.is_some() {
-        return false;
+        return Err(Declined::Repeated);
     }
     steps.api_keys = Some(now);
     case.touch(now);
@@ -55,7 +57,7 @@ pub fn rotate_keys(work: &mut Work<'_>, account: &mut Account) -> bool {
     let kind = CommandKind::RotateApiKeys;
     work.command(kind, &case.account, Some(&case), &cause);
     work.show(&case);
-    true
+    Ok(())
 }
 
 /// The second factor was switched on or off. What happened before the owner spoke, and is
@@ -63,15 +65,16 @@ pub fn rotate_keys(work: &mut Work<'_>, account: &mut Account) -> bool {
 pub fn second_factor(work: &mut Work<'_>, account: &mut Account, kind: KnownType) -> bool {
     let (now, time) = (work.now, work.event.time);
     let Some(case) = secured(account, now) else {
-        return false;
+        return work.declined(Declined::NoCase);
     };
     if case.secured_at.is_none_or(|since| time < since) {
-        return false;
+        let current = case.case_id();
+        return work.declined(Declined::Earlier { current });
     }
     let step = (kind == KnownType::TwoFactorEnabled).then_some(now);
     let held = case.steps.unwrap_or_default().second_factor;
     if held.is_some() == step.is_some() {
-        return false;
+        return work.declined(Declined::Repeated);
     }
     case.steps.get_or_insert_default().second_factor = step;
     case.touch(now);

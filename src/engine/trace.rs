@@ -4,6 +4,8 @@
 //! without it nothing is written down. The reasons are those at which the engine itself
 //! turned away, never a second judgement.
 
+mod steered;
+
 use std::sync::Arc;
 
 use crate::enrich::CountryLookup;
@@ -18,6 +20,8 @@ use super::output::{CaseId, Decision, Effect, Evidence};
 use super::streak;
 use super::window::{self, Refused};
 
+pub use steered::{Declined, Steered};
+
 /// What was said of one event, by [`Engine::handle_traced`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trace {
@@ -28,6 +32,8 @@ pub struct Trace {
     /// In order of the rules' ids: every rule of the set at least once. A rule of runs may
     /// be there twice, where one event both lengthens a run and ends one.
     pub rules: Vec<RuleSaid>,
+    /// What became of it, where it steers cases; `None` for any other event.
+    pub steered: Option<Steered>,
 }
 
 /// What one rule said.

@@ -17,7 +17,7 @@ use super::output::{
     RecipientPart, Scope,
 };
 use super::timer::TimerKind;
-use super::trace::{Said, Trace};
+use super::trace::{Declined, Said, Steered, Trace};
 
 /// Positions that `seq` leaves for the commands of one event.
 const COMMANDS_PER_EVENT: i64 = 16;
@@ -92,6 +92,21 @@ impl Work<'_> {
         if let Some(trace) = self.trace.as_deref_mut() {
             trace.push(rule, said());
         }
+    }
+
+    /// Writes down that the event, which steers cases, was carried out.
+    pub fn applied(&mut self) {
+        if let Some(trace) = self.trace.as_deref_mut() {
+            trace.steered = Some(Steered::Applied);
+        }
+    }
+
+    /// Writes down why the event, which steers cases, was not carried out; false.
+    pub fn declined(&mut self, why: Declined) -> bool {
+        if let Some(trace) = self.trace.as_deref_mut() {
+            trace.steered = Some(Steered::Declined(why));
+        }
+        false
     }
 
     /// A command about `case`, or about an account that has none.

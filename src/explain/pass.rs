@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::engine::output::{CaseView, Decision, Outputs};
-use crate::engine::trace::{Said, Trace};
+use crate::engine::trace::{Declined, Said, Steered, Trace};
 use crate::enrich::CountryLookup;
 use crate::event::{Event, Timestamp};
 use crate::record::EvidenceRecord;
@@ -41,7 +41,6 @@ struct Mark {
     decisions: usize,
     commands: usize,
     mails: usize,
-    applied: u32,
 }
 
 impl Mark {
@@ -50,7 +49,6 @@ impl Mark {
             decisions: out.decisions.len(),
             commands: out.commands.len(),
             mails: out.mails.len(),
-            applied: out.counts.answers_applied,
         }
     }
 
@@ -58,7 +56,6 @@ impl Mark {
         decisions: 0,
         commands: 0,
         mails: 0,
-        applied: 0,
     };
 }
 
@@ -175,22 +172,20 @@ impl<'a> Watch<'a> {
     ) {
         let decisions: Vec<Decision> = out.decisions[mark.decisions..].to_vec();
         let did = self.deeds(out, mark);
-        let before = self.current.as_ref().and_then(|id| self.latest.get(id));
-        let before = before.cloned();
         let shown = self.shown(out);
-        let applied = out.counts.answers_applied > mark.applied;
-        let changed = !shown.is_empty() || !did.is_empty();
+        let nowhere = Some(Steered::Declined(Declined::NoCase));
+        let told = !shown.is_empty() || !did.is_empty() || trace.steered != nowhere;
         // An answer that names no account is put to every partition; one of them has the case.
         let again = |seen: &Seen| {
             (seen.moment.line, seen.moment.file.as_deref()) == (Some(line), Some(file))
         };
         if self.seen.last().is_some_and(again) {
-            if !changed {
+            if !told {
                 return;
             }
             self.seen.pop();
         }
-        let steered = steer::steered(event, before.as_ref(), now, applied, changed);
+        let steered = steer::steered(event, trace);
         let moment = Moment {
             file: Some(file.to_owned()),
             line: Some(line),

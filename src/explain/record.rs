@@ -245,6 +245,8 @@ pub struct KnownRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Steered {
     pub applied: bool,
+    /// Why it did nothing, in one word of the engine's trace.
+    pub why: Option<&'static str>,
     /// What it said, in words, and why it did nothing where it did.
     pub what: String,
 }

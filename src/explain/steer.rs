@@ -1,8 +1,8 @@
 //! What became of the events that steer cases: answers, requests, timers, and what the
 //! pipeline says of the account.
 
-use crate::engine::output::CaseView;
-use crate::event::{Control, Event, KnownType, Timestamp};
+use crate::engine::trace::{Declined, Steered as Outcome, Trace};
+use crate::event::{Control, Event, KnownType};
 
 use super::record::Steered;
 
@@ -10,37 +10,39 @@ use super::record::Steered;
 pub fn timer() -> Steered {
     Steered {
         applied: true,
+        why: None,
         what: "a timer fell due".to_owned(),
     }
 }
 
-/// What `event` said, and what it did. `case` is the account's case before it, `applied`
-/// whether the engine counted an answer as applied, `changed` whether a case changed or
-/// something was ordered. `None` for events that steer nothing.
-pub fn steered(
-    event: &Event<'_>,
-    case: Option<&CaseView>,
-    now: Timestamp,
-    applied: bool,
-    changed: bool,
-) -> Option<Steered> {
+/// What `event` said, and what it did, as the engine wrote it down. `None` for events that
+/// steer nothing.
+pub fn steered(event: &Event<'_>, trace: &Trace) -> Option<Steered> {
     let kind = event.kind.known()?;
-    let control = event.control.as_deref();
-    let said = said(event, kind, control)?;
-    let applied = match kind {
-        KnownType::CaseResponse | KnownType::OperatorRequest => applied,
-        KnownType::EmailChanged => event.previous_email.is_some(),
-        KnownType::AccountDeleted => true,
-        _ => changed,
-    };
-    let what = match (applied, kind) {
-        (true, _) => said,
-        (false, KnownType::CaseResponse | KnownType::OperatorRequest) => {
-            format!("{said}; it did nothing: {}", why(event, control, case, now))
-        }
-        (false, _) => format!("{said}; no case waited for that"),
-    };
-    Some(Steered { applied, what })
+    let said = said(event, kind, event.control.as_deref())?;
+    Some(match trace.steered.as_ref()? {
+        Outcome::Applied => Steered {
+            applied: true,
+            why: None,
+            what: match kind {
+                KnownType::EmailChanged => {
+                    format!("{said}; mail goes to the previous one for a while")
+                }
+                _ => said,
+            },
+        },
+        Outcome::Declined(why) => Steered {
+            applied: false,
+            what: match why {
+                // The pipeline hears of these, and so may the owner.
+                Declined::WrongRole | Declined::TooMany => {
+                    format!("{said}; it was refused: {}", reason(why, event))
+                }
+                _ => format!("{said}; it did nothing: {}", reason(why, event)),
+            },
+            why: Some(why.as_str()),
+        },
+    })
 }
 
 fn said(event: &Event<'_>, kind: KnownType, control: Option<&Control<'_>>) -> Option<String> {
@@ -57,6 +59,7 @@ fn said(event: &Event<'_>, kind: KnownType, control: Option<&Control<'_>>) -> Op
                 Some("me") => "answered \"this was me\"",
                 Some("not_me") => "answered \"this wasn't me\"",
                 Some("resend") => "asked for the mail again",
+                Some("rotate_keys") => "asked for new API keys",
                 Some("cancel_recovery") => "stopped the recovery",
                 _ => "gave an answer that nobody knows",
             };
@@ -70,10 +73,7 @@ fn said(event: &Event<'_>, kind: KnownType, control: Option<&Control<'_>>) -> Op
         KnownType::TimerDue => "a timer fell due".to_owned(),
         KnownType::PasswordChanged => "the password was changed".to_owned(),
         KnownType::AccountUnlocked => "the pipeline unlocked the account".to_owned(),
-        KnownType::EmailChanged => match event.previous_email {
-            Some(_) => "the address changed; mail goes to the previous one for a while".to_owned(),
-            None => "the address changed".to_owned(),
-        },
+        KnownType::EmailChanged => "the address changed".to_owned(),
         KnownType::ReportedStolen => "the owner reported the account as stolen".to_owned(),
         KnownType::Recovery => match event.outcome {
             Some(outcome) => format!("a recovery of the account: {}", outcome.as_str()),
@@ -85,45 +85,49 @@ fn said(event: &Event<'_>, kind: KnownType, control: Option<&Control<'_>>) -> Op
     Some(text)
 }
 
-/// Why an answer or a request did nothing, as far as the case before it tells.
-fn why(
-    event: &Event<'_>,
-    control: Option<&Control<'_>>,
-    case: Option<&CaseView>,
-    now: Timestamp,
-) -> String {
-    let Some(case) = case else {
-        return "the account had no case".to_owned();
-    };
-    let named = event.case.as_deref();
-    if named.is_some_and(|named| *named != *case.id.0) {
-        return format!("it names another case than the account's, {}", case.id);
-    }
-    if !case.state.is_open() {
-        let (state, id) = (case.state.as_str(), &case.id);
-        return format!("the case {id} was {state} already at {}", clock(now));
-    }
-    let control = control.map(|control| (control.verb.as_deref(), control));
-    match control {
-        Some((Some("me"), control)) if control.by.as_deref() != Some("owner") => {
-            "only the owner can say that".to_owned()
+/// Why it did nothing, in words.
+fn reason(why: &Declined, event: &Event<'_>) -> String {
+    match why {
+        Declined::Forged => "its MAC is missing, or by none of the keys".to_owned(),
+        Declined::NoCase => match event.kind.known() {
+            Some(KnownType::Recovery) => "no recovery of the account was held".to_owned(),
+            Some(KnownType::AccountDeleted) => "nothing was known of it".to_owned(),
+            _ => "the account had no case".to_owned(),
+        },
+        Declined::Over { case } => {
+            format!("the case {case} was closed more than 72 hours before")
         }
-        Some((Some("me"), control)) if control.case_version != Some(case.version) => format!(
-            "it answers version {} of the case, which was at version {}: what was asked had \
-             changed",
-            control.case_version.unwrap_or(0),
-            case.version
-        ),
-        Some((Some("me" | "not_me"), _)) => {
-            format!("the case was {} already", case.state.as_str())
+        Declined::OtherCase { current } => {
+            format!("it names another case than the account's, {current}")
         }
-        _ => format!(
-            "a case that is {} knows no such request",
-            case.state.as_str()
+        Declined::Unnamed { current } => {
+            format!("it does not name the case {current}, which only a change for it ends")
+        }
+        Declined::Earlier { current } => {
+            format!("the case {current} began after that was said")
+        }
+        Declined::OtherVersion { named, current } => format!(
+            "it answers version {named} of the case, which was at version {current}: what was \
+             asked had changed"
         ),
+        Declined::NotTheOwner => "only the owner can say that".to_owned(),
+        Declined::InState(state) => format!("the case was {} already", state.as_str()),
+        Declined::Repeated => "the same was done before".to_owned(),
+        Declined::OtherRule => "another rule would have locked the account, too".to_owned(),
+        Declined::NobodyToTell => "nobody could be written to".to_owned(),
+        Declined::TooMany => "there were too many of them".to_owned(),
+        Declined::NotDue { until } => {
+            format!("it was due at {}", super::words::clock(&until.to_string()))
+        }
+        Declined::TooOld => "it was too old when it arrived".to_owned(),
+        Declined::WrongRole => "only an owner recovers a team account".to_owned(),
+        Declined::EndsNothing => "a recovery that somebody failed at ends none".to_owned(),
+        Declined::NoPreviousAddress => {
+            "it does not say what the address was before, so none is trusted longer".to_owned()
+        }
+        Declined::StillGuarded => {
+            "the address before an earlier change is trusted still".to_owned()
+        }
+        Declined::Unknown => "there is no such request".to_owned(),
     }
-}
-
-fn clock(time: Timestamp) -> String {
-    super::words::clock(&time.to_string())
 }

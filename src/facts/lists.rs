@@ -17,6 +17,9 @@ use crate::enrich::iplist::{List, Lists};
 /// The file that names the lists, in the folder of rules.
 pub const FILE: &str = "lists.yaml";
 
+/// A longer line of a list is not shown whole.
+const SHOWN: usize = 160;
+
 /// By how much a list may shrink where `max_shrink` says nothing.
 const MAX_SHRINK_PERCENT: u8 = 50;
 
@@ -302,8 +305,8 @@ fn texts<'a>(
 }
 
 /// The entry of the list `name` in which `ip` stands: its file, the line from 1, and the line
-/// itself. Looked for in the text, line by line, since a list of a million entries does not
-/// remember where each came from.
+/// itself, or of a long one what it says of the address. Looked for in the text, since a list
+/// of a million entries does not remember where each came from.
 pub fn entry_of(folder: &Folder, name: &str, ip: IpAddr) -> Option<(String, u64, String)> {
     let text = String::from_utf8(folder.read(FILE).ok()?).ok()?;
     let file = SourceFile::new(folder.name(FILE), text);
@@ -315,23 +318,19 @@ pub fn entry_of(folder: &Folder, name: &str, ip: IpAddr) -> Option<(String, u64,
         let Ok(bytes) = folder.read(path) else {
             continue;
         };
-        let text = String::from_utf8_lossy(&bytes);
-        // A column that is chosen by its name is found by the first line.
-        let by_name = |column: &Column| matches!(column, Column::Name(_));
-        let head = text
-            .lines()
-            .next()
-            .filter(|_| list.terms.columns.iter().any(by_name));
-        for (at, line) in text.lines().enumerate() {
-            let one = match head {
-                Some(head) if at > 0 => SourceFile::new("", format!("{head}\n{line}")),
-                _ => SourceFile::new("", line),
-            };
-            let read = parse::read(&one, &list.terms, &mut Diagnostics::default());
-            if read.is_some_and(|read| read.entries.build().contains(ip)) {
-                return Some((folder.name(path), at as u64 + 1, line.trim().to_owned()));
-            }
-        }
+        let file = SourceFile::new("", String::from_utf8_lossy(&bytes).into_owned());
+        let Some((start, entry)) = parse::find(&file, &list.terms, ip) else {
+            continue;
+        };
+        let before = file.text.get(..start)?;
+        let begun = before.rfind('\n').map_or(0, |end| end + 1);
+        let line = file.text[begun..].lines().next()?.trim();
+        let said = match line.chars().count() <= SHOWN {
+            true => line.trim_end_matches(',').to_owned(),
+            false => entry,
+        };
+        let number = before.matches('\n').count() + 1;
+        return Some((folder.name(path), number as u64, said));
     }
     None
 }

@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::mmdb::{Shape, database};
 use crate::support::story::*;
 
 /// The shipped rules that act, and their lists.
@@ -435,4 +436,69 @@ fn what_an_attacker_writes_into_an_event_does_not_reach_the_terminal_as_it_is() 
     let told = recording.told(&["--account", account]);
     let harmful = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
     assert!(!told.contains(harmful), "{told}");
+}
+
+#[test]
+fn a_network_that_an_update_moved_on_the_map_is_told_with_both_names() {
+    let mut recording = Recording::new();
+    let networks = |code| [("192.0.2.0/24", code), ("198.51.100.0/24", code)];
+    for (name, built, code) in [
+        ("old.mmdb", 1_790_000_000, "NO"),
+        ("new.mmdb", 1_795_000_000, "SE"),
+    ] {
+        let bytes = database(Shape::Nested, built, &networks(code));
+        fs::write(recording.folder.path().join(name), bytes).unwrap();
+    }
+    recording
+        .event(
+            0,
+            json!({ "type": "login", "outcome": "success", "account": "ann", "country": "NO" }),
+        )
+        .login(3600, "ann", "192.0.2.7")
+        .login(7200, "bob", "198.51.100.7");
+    let databases = ["--geoip", "new.mmdb", "--previous-geoip", "old.mmdb"];
+    let ask = |account: &str, databases: &[&str]| {
+        let mut question = vec!["--account", account];
+        question.extend(databases);
+        recording.told(&question)
+    };
+    let moved = ask("ann", &databases);
+    // With the new one alone she would have been locked out of her own home.
+    let locked = ask("ann", &databases[..2]);
+    insta::assert_snapshot!(format!("{moved}\n=====\n\n{locked}"));
+}
+
+#[test]
+fn what_steered_nothing_is_told_with_the_engines_reason() {
+    let mut recording = Recording::new();
+    recording.attack("ann");
+    let case = recording.case("ann");
+    let changed = |from: &str, to: &str| json!({ "type": "email_changed", "account": "ann", "email": to, "previous_email": from });
+    recording
+        .event(200, changed("a@example.org", "b@example.org"))
+        .event(210, changed("b@example.org", "c@example.org"))
+        .event(
+            220,
+            json!({ "type": "case_response", "account": "ann", "case": case, "case_version": 1,
+                    "answer": "not_me", "by": "owner" }),
+        )
+        .event(230, json!({ "type": "password_changed", "account": "ann" }))
+        .event(
+            240,
+            json!({ "type": "operator_request", "account": "ann", "request": "undo", "case": case,
+                    "operator": "desk", "reason": "asked", "rule": "failed-logins-many-ips" }),
+        );
+    let told = recording.record(&["--account", "ann"]);
+    let moments = told["moments"].as_array().unwrap().iter();
+    let steered: Vec<String> = moments
+        .filter(|moment| !moment["steered"].is_null())
+        .map(|moment| {
+            let steered = &moment["steered"];
+            format!(
+                "{} {}: {}",
+                steered["applied"], steered["why"], steered["what"]
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(steered.join("\n"));
 }

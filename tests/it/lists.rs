@@ -5,7 +5,8 @@ use std::fs;
 use doorward::config::GeoIp;
 use doorward::document::render_all;
 use doorward::event::Timestamp;
-use doorward::facts::{self, Loaded};
+use doorward::facts::lists::entry_of;
+use doorward::facts::{self, Folder, Loaded};
 
 use crate::facts::{in_folder, ip, load_lists};
 
@@ -192,6 +193,39 @@ fn misp_warning_lists_and_firehol_netsets_are_read() {
     let (loaded, _) = list("", netset);
     holds(&loaded, &["192.0.2.1", "198.51.100.7"], &["198.51.100.8"]);
     assert_eq!(loaded.ages[0].made, Timestamp(1_795_400_324_000));
+}
+
+#[test]
+fn an_entry_is_found_again_with_its_line_in_every_format() {
+    let found = |terms: &str, text: &str| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lists = format!("schema: 1\nlists:\n  bad: {{ file: bad.txt{terms} }}\n");
+        fs::write(folder.path().join("lists.yaml"), lists).expect("written");
+        fs::write(folder.path().join("bad.txt"), text).expect("written");
+        let folder = Folder(Some(folder.path().to_owned()));
+        let place = entry_of(&folder, "bad", "192.0.2.77".parse().expect("an address"));
+        place.map(|(_, line, entry)| (line, entry))
+    };
+    let at = |line: u64, entry: &str| Some((line, entry.to_owned()));
+    let plain = "# one\n198.51.100.1\n192.0.2.0/24 ; bad\n";
+    assert_eq!(found("", plain), at(3, "192.0.2.0/24 ; bad"));
+    let csv = "first,last,why\n198.51.100.1,198.51.100.2,a\n192.0.2.7,192.0.2.99,b\n";
+    let columns = ", column: [first, last]";
+    assert_eq!(found(columns, csv), at(3, "192.0.2.7,192.0.2.99,b"));
+    let misp = "{\n  \"list\": [\n    \"198.51.100.1\",\n    \"192.0.2.0/24\",\n    \
+                \"203.0.113.1\"\n  ]\n}\n";
+    assert_eq!(found("", misp), at(4, "\"192.0.2.0/24\""));
+    let lines = "{\"cidr\":\"198.51.100.0/24\"}\n{\"cidr\":\"192.0.2.0/24\",\"rir\":\"x\"}\n\
+                 {\"type\":\"metadata\",\"timestamp\":1795132800}\n";
+    assert_eq!(
+        found("", lines),
+        at(2, "{\"cidr\":\"192.0.2.0/24\",\"rir\":\"x\"}")
+    );
+    // All of it on one line, which nobody wants to read.
+    let many: Vec<String> = (1..200).map(|n| format!("\"198.51.100.{n}\"")).collect();
+    let long = format!("[{}, \"192.0.2.0/24\"]\n", many.join(","));
+    assert_eq!(found("", &long), at(1, "192.0.2.0/24"));
+    assert_eq!(found("", "198.51.100.1\n"), None);
 }
 
 #[test]

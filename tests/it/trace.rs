@@ -1,5 +1,7 @@
 //! What the rules say of an event when they are asked why, and why not.
 
+mod steered;
+
 use doorward::engine::Partition;
 use doorward::engine::output::{Effect, Outputs};
 use doorward::engine::trace::{Lesson, Off, Said, Standing};

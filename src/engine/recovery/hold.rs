@@ -6,6 +6,7 @@ use crate::engine::ids::derived;
 use crate::engine::mailing;
 use crate::engine::output::{CaseState, CommandKind, Evidence, RecipientPart};
 use crate::engine::timer::TimerKind;
+use crate::engine::trace::Declined;
 use crate::engine::work::{About, Work};
 use crate::event::{Control, Outcome};
 
@@ -22,14 +23,14 @@ pub fn event(work: &mut Work<'_>, account: &mut Account) -> bool {
         Some(Outcome::Cancelled) => ended_elsewhere(work, account, CaseState::Cancelled),
         Some(Outcome::Success) => ended_elsewhere(work, account, CaseState::Released),
         // Somebody's failed try must not end the owner's recovery.
-        Some(Outcome::Failure) | None => false,
+        Some(Outcome::Failure) | None => work.declined(Declined::EndsNothing),
     }
 }
 
 fn requested(work: &mut Work<'_>, account: &mut Account) -> bool {
     let (event, time, now) = (work.event.event, work.event.time, work.now);
     let Some(account_id) = event.account.as_deref() else {
-        return false;
+        return work.declined(Declined::NoCase);
     };
     // No rule can have this name, so no case of a rule has this id.
     let id = derived("k-", &[account_id, "recovery:hold", &event.id]);
@@ -38,13 +39,14 @@ fn requested(work: &mut Work<'_>, account: &mut Account) -> bool {
     });
     if repeated || account.has_ended(&id) {
         work.out.counts.duplicate += 1;
-        return false;
+        return work.declined(Declined::Repeated);
     }
     let told = known_contact(work, account);
     if let Some(role) = event.role.as_deref()
         && !role.eq_ignore_ascii_case(OWNER_ROLE)
     {
         refuse(work, account_id, "not_an_owner");
+        work.declined(Declined::WrongRole);
         return tell_of_refusal(work, account, &id, told.as_ref());
     }
     let request = Evidence {
@@ -62,7 +64,7 @@ fn requested(work: &mut Work<'_>, account: &mut Account) -> bool {
     if !to.is_empty() && !mailing::may_send(&mut recoveries.mails, 0, now) {
         work.out.counts.mail_capped += 1;
         refuse(work, account_id, "too_many_requests");
-        return false;
+        return work.declined(Declined::TooMany);
     }
     let held = Recovery {
         id: id.into(),
@@ -107,7 +109,7 @@ fn join(
     };
     if held.requests.len() >= MAX_REQUESTS {
         work.out.counts.window_full += 1;
-        return false;
+        return work.declined(Declined::TooMany);
     }
     held.requests.push(request);
     held.contact = told.map(Box::new).or(held.contact.take());
@@ -128,12 +130,16 @@ fn join(
 fn ended_elsewhere(work: &mut Work<'_>, account: &mut Account, state: CaseState) -> bool {
     let (named, time) = (work.event.event.case.as_deref(), work.event.time);
     let Some(held) = account.recovery() else {
-        return false;
+        return work.declined(Declined::NoCase);
     };
-    let meant = match named {
-        Some(named) => *named == *held.id,
+    let current = held.case_id();
+    let misses = match named {
+        Some(named) => (*named != *held.id).then_some(Declined::OtherCase { current }),
         // The echo of an earlier recovery's end must not end this one.
-        None => held.requests.first().is_none_or(|first| time >= first.time),
+        None => {
+            let echo = held.requests.first().is_some_and(|first| time < first.time);
+            echo.then_some(Declined::Earlier { current })
+        }
     };
     // What is disputed stays so: withdrawing and asking again would be a way around it.
     let ends = match held.state {
@@ -141,29 +147,48 @@ fn ended_elsewhere(work: &mut Work<'_>, account: &mut Account, state: CaseState)
         CaseState::NeedsOperator => state == CaseState::Released,
         _ => false,
     };
-    if meant && ends {
-        close(work, account, state);
+    let misses = misses.or_else(|| (!ends).then_some(Declined::InState(held.state)));
+    if let Some(why) = misses {
+        return work.declined(why);
     }
-    meant && ends
+    close(work, account, state);
+    true
 }
 
-/// The owner's answer to the account's recovery. `true` where it was applied.
-pub fn answered(work: &mut Work<'_>, account: &mut Account, control: &Control<'_>) -> bool {
+/// The owner's answer to the account's recovery.
+pub fn answered(
+    work: &mut Work<'_>,
+    account: &mut Account,
+    control: &Control<'_>,
+) -> Result<(), Declined> {
     let Some(held) = account.recovery() else {
-        return false;
+        return Err(Declined::NoCase);
     };
+    let state = held.state;
     let may_stop = [RecipientPart::Owner, RecipientPart::CoOwner]
         .iter()
         .any(|part| control.by.as_deref() == Some(part.as_str()));
     match control.verb.as_deref() {
         // "This wasn't me" says the same, where a page did not know yet what it was about.
-        Some("cancel_recovery" | "not_me") if may_stop && held.state == CaseState::Held => {
-            stop(work, account);
-            true
-        }
+        Some("cancel_recovery" | "not_me") if !may_stop => Err(Declined::NotTheOwner),
         // Of one that is disputed there is nothing to press.
-        Some("resend") if held.state == CaseState::Held => resend(work, account),
-        _ => false,
+        Some("cancel_recovery" | "not_me" | "resend") if state != CaseState::Held => {
+            Err(Declined::InState(state))
+        }
+        Some("cancel_recovery" | "not_me") => {
+            stop(work, account);
+            Ok(())
+        }
+        Some("resend") => sent(resend(work, account)),
+        _ => Err(Declined::Unknown),
+    }
+}
+
+/// Whether a mail could be sent again.
+fn sent(again: bool) -> Result<(), Declined> {
+    match again {
+        true => Ok(()),
+        false => Err(Declined::NobodyToTell),
     }
 }
 
@@ -190,9 +215,12 @@ fn stop(work: &mut Work<'_>, account: &mut Account) {
     }
 }
 
-/// An operator's word about the account's recovery: `Some` where it is about that at all,
-/// `true` in it where it was applied.
-pub fn operator(work: &mut Work<'_>, account: &mut Account, request: &str) -> Option<bool> {
+/// An operator's word about the account's recovery: `Some` where it is about that at all.
+pub fn operator(
+    work: &mut Work<'_>,
+    account: &mut Account,
+    request: &str,
+) -> Option<Result<(), Declined>> {
     let (event, now) = (work.event.event, work.now);
     let held = account.recovery();
     let named = held.is_some_and(|held| event.case.as_deref() == Some(&*held.id));
@@ -208,7 +236,7 @@ pub fn operator(work: &mut Work<'_>, account: &mut Account, request: &str) -> Op
                 command(work, kind, &held, "operator_cancelled", true);
             }
             forget_cancellations(account);
-            Some(true)
+            Some(Ok(()))
         }
         ("release_recovery", Some(CaseState::NeedsOperator)) => {
             let early = held.is_some_and(|held| now < held.until);
@@ -224,12 +252,26 @@ pub fn operator(work: &mut Work<'_>, account: &mut Account, request: &str) -> Op
                 let kind = CommandKind::ReleaseRecovery;
                 command(work, kind, &held, "operator_released", false);
             }
-            Some(true)
+            Some(Ok(()))
         }
-        ("cancel_recovery" | "release_recovery", _) => Some(false),
+        ("cancel_recovery" | "release_recovery", state) => Some(Err(match (held, state) {
+            (None, _) => Declined::NoCase,
+            (Some(_), Some(state)) => Declined::InState(state),
+            (Some(held), None) => match &event.case {
+                Some(_) if !named => Declined::OtherCase {
+                    current: held.case_id(),
+                },
+                _ => Declined::Earlier {
+                    current: held.case_id(),
+                },
+            },
+        })),
         ("resend", _) if named => {
-            let is_held = held.is_some_and(|held| held.state == CaseState::Held);
-            Some(is_held && resend(work, account))
+            let state = held.map(|held| held.state);
+            Some(match state {
+                Some(CaseState::Held) => sent(resend(work, account)),
+                other => Err(other.map_or(Declined::NoCase, Declined::InState)),
+            })
         }
         _ => None,
     }
@@ -240,10 +282,18 @@ pub fn operator(work: &mut Work<'_>, account: &mut Account, request: &str) -> Op
 pub fn due(work: &mut Work<'_>, account: &mut Account) -> bool {
     let now = work.now;
     let named = work.event.event.case.as_deref();
-    let reached = account.recovery().is_some_and(|held| {
-        Some(&*held.id) == named && held.state == CaseState::Held && held.until <= now
-    });
-    if reached && let Some(held) = close(work, account, CaseState::Released) {
+    let why = match account.recovery() {
+        None => Some(Declined::NoCase),
+        Some(held) if Some(&*held.id) != named => Some(Declined::OtherCase {
+            current: held.case_id(),
+        }),
+        Some(held) if held.state != CaseState::Held => Some(Declined::InState(held.state)),
+        Some(held) => (now < held.until).then_some(Declined::NotDue { until: held.until }),
+    };
+    if let Some(why) = why {
+        return work.declined(why);
+    }
+    if let Some(held) = close(work, account, CaseState::Released) {
         work.order(
             CommandKind::ReleaseRecovery,
             About {
@@ -256,7 +306,7 @@ pub fn due(work: &mut Work<'_>, account: &mut Account) -> bool {
             },
         );
     }
-    reached
+    true
 }
 
 /// Ends the recovery and shows it; what was said before its end counts against no later one.

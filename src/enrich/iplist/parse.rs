@@ -82,19 +82,22 @@ pub struct Read {
 /// Reads one file of a list. Each bad entry is an error in `found` and left out; `None`
 /// where the text is no list at all, most of it is not, or it holds what it may not.
 pub fn read(file: &Arc<SourceFile>, terms: &Terms, found: &mut Diagnostics) -> Option<Read> {
-    let format = match terms.format {
-        Format::Auto => detect(&file.text),
-        format => format,
-    };
-    if let Some(what) = not_a_list(&file.text, format) {
-        found.error(
-            file,
-            0..file.text.lines().next().map_or(0, str::len),
-            format!("this is {what}, not a list of addresses"),
-            Some("write one address or network a line; look at what your download fetched".into()),
-        );
-        return None;
-    }
+    read_with(file, terms, found, None).0
+}
+
+/// The first entry of a file in which `ip` stands: where its text begins, and the text.
+pub fn find(file: &Arc<SourceFile>, terms: &Terms, ip: IpAddr) -> Option<(usize, String)> {
+    let wanted = Span::between(ip, ip);
+    read_with(file, terms, &mut Diagnostics::default(), wanted).1
+}
+
+/// The file, and the first entry in which `wanted` stands.
+fn read_with(
+    file: &Arc<SourceFile>,
+    terms: &Terms,
+    found: &mut Diagnostics,
+    wanted: Option<Span>,
+) -> (Option<Read>, Option<(usize, String)>) {
     let mut taking = Taking {
         file,
         terms,
@@ -103,17 +106,42 @@ pub fn read(file: &Arc<SourceFile>, terms: &Terms, found: &mut Diagnostics) -> O
         good: 0,
         bad: 0,
         forbidden: 0,
+        wanted,
+        place: None,
     };
-    let (shape, made) = match format {
-        Format::Csv => (delimited::read(&mut taking)?, made::in_comments(&file.text)),
-        Format::Json => json::read(&mut taking)?,
-        Format::JsonLines => json::read_lines(&mut taking)?,
-        Format::Plain | Format::Auto => (plain(&mut taking), made::in_comments(&file.text)),
+    let read = read_into(&mut taking);
+    let place = taking.place.take();
+    let read = read.and_then(|(shape, made)| {
+        taking.finish().map(|entries| Read {
+            entries,
+            shape,
+            made,
+        })
+    });
+    (read, place)
+}
+
+/// As what it was read, and when it was made.
+fn read_into(taking: &mut Taking<'_>) -> Option<(String, Option<Timestamp>)> {
+    let (file, terms) = (Arc::clone(taking.file), taking.terms);
+    let format = match terms.format {
+        Format::Auto => detect(&file.text),
+        format => format,
     };
-    taking.finish().map(|entries| Read {
-        entries,
-        shape,
-        made,
+    if let Some(what) = not_a_list(&file.text, format) {
+        taking.found.error(
+            &file,
+            0..file.text.lines().next().map_or(0, str::len),
+            format!("this is {what}, not a list of addresses"),
+            Some("write one address or network a line; look at what your download fetched".into()),
+        );
+        return None;
+    }
+    Some(match format {
+        Format::Csv => (delimited::read(taking)?, made::in_comments(&file.text)),
+        Format::Json => json::read(taking)?,
+        Format::JsonLines => json::read_lines(taking)?,
+        Format::Plain | Format::Auto => (plain(taking), made::in_comments(&file.text)),
     })
 }
 
@@ -183,6 +211,9 @@ struct Taking<'a> {
     bad: usize,
     /// Entries that this list may not hold.
     forbidden: usize,
+    /// What somebody asks for, and the first entry that overlaps it.
+    wanted: Option<Span>,
+    place: Option<(usize, String)>,
 }
 
 impl Taking<'_> {
@@ -196,6 +227,12 @@ impl Taking<'_> {
 
     fn take(&mut self, span: Span, text: &str, start: usize) {
         self.good += 1;
+        if let Some(wanted) = self.wanted
+            && self.place.is_none()
+            && span.overlaps(wanted)
+        {
+            self.place = Some((start, text.to_owned()));
+        }
         if let Some((message, allow)) = self.forbids(span, text) {
             self.forbidden += 1;
             if self.forbidden <= SHOWN {
