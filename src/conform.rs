@@ -344,10 +344,7 @@ impl Survey {
 
 /// Whether the login pipeline wrote it, about an account of its own.
 fn is_pipelines_own(event: &Event<'_>) -> bool {
-    let is_doorwards = matches!(
-        event.kind.known(),
-        Some(KnownType::CaseResponse | KnownType::OperatorRequest | KnownType::TimerDue)
-    );
+    let is_doorwards = event.kind.known().is_some_and(KnownType::is_own);
     let is_played = event
         .account
         .as_ref()

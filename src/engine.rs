@@ -11,6 +11,7 @@
 
 pub mod account;
 mod accounts;
+pub mod bounce;
 pub mod budget;
 pub mod case;
 pub mod codec;

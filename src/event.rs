@@ -148,6 +148,20 @@ known_types! {
     CaseResponse = "case_response",
     OperatorRequest = "operator_request",
     TimerDue = "timer_due",
+    MailBounced = "mail_bounced",
+}
+
+impl KnownType {
+    /// Whether doorward itself publishes events of this type, and no login pipeline.
+    pub fn is_own(self) -> bool {
+        matches!(
+            self,
+            KnownType::CaseResponse
+                | KnownType::OperatorRequest
+                | KnownType::TimerDue
+                | KnownType::MailBounced
+        )
+    }
 }
 
 impl EventType<'_> {
@@ -252,18 +266,19 @@ pub enum FieldValue<'a> {
     Float(f64),
 }
 
-/// The fields of doorward's own events: an answer, an operator's request, a timer.
+/// The fields of doorward's own events: an answer, an operator's request, a timer, a mail
+/// that bounced.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Control<'a> {
     /// `answer` of a `case_response`, or `request` of an `operator_request`.
     pub verb: Option<Cow<'a, str>>,
     pub case_version: Option<u32>,
     pub places: Vec<Cow<'a, str>>,
-    /// Who answered: the recipient's part in the token; or the operator's name.
+    /// Who answered, or whose mail bounced: the recipient's part; or the operator's name.
     pub by: Option<Cow<'a, str>>,
     /// Of an operator's `undo`: the rule whose lock was a mistake.
     pub rule: Option<Cow<'a, str>>,
-    /// Of an operator's `resend`: another address.
+    /// Of an operator's `resend`: another address. Of a `mail_bounced`: the mail's.
     pub to: Option<Cow<'a, str>>,
     pub key_id: Option<Cow<'a, str>>,
     /// Lower-case hexadecimal.

@@ -43,6 +43,7 @@ pub struct Words {
     pub guide: GuideWords,
     pub recovery: RecoveryWords,
     pub undone: UndoneWords,
+    pub unreached: UnreachedWords,
     /// By ISO 3166-1 alpha-2 code.
     pub countries: BTreeMap<String, String>,
 }
@@ -129,6 +130,10 @@ words! {
     }
     /// The mail that takes a lock back as a mistake.
     UndoneWords { subject heading happened done ask }
+    /// The mails to co-owners where the owner's own did not arrive.
+    UnreachedWords {
+        subject heading happened happened_recovery ask ask_secured ask_recovery
+    }
     /// The mail and the pages about a recovery.
     RecoveryWords {
         subject subject_notice subject_refused heading happened_others held ask ask_co_owner refused

@@ -6,6 +6,7 @@
 //! answers. Links are minted at sending, so that no token ever stands in Kafka and each
 //! attempt carries a fresh one. It knows nothing of rules and accounts: a mail is a record.
 
+pub mod bounce;
 pub mod clock;
 pub mod content;
 pub mod message;
@@ -25,7 +26,7 @@ use lettre::message::Mailbox as Party;
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
-use crate::link::{KeyError, LinkKeys};
+use crate::link::{KeyError, LinkKeys, mac_keys};
 use crate::metrics::Metrics;
 use crate::publish::{Publisher, wall_clock};
 use crate::shard::control::Pulse;
@@ -110,6 +111,8 @@ impl Mailer {
             links: LinkKeys::new(&config.keys.link)?,
             publisher: Publisher::new(&config.kafka, RECEIPT_TIMEOUT)?,
             receipts: config.topics.receipts.clone(),
+            events: config.topics.events.clone(),
+            answer_keys: mac_keys(&config.keys.answer),
             from: party("from", &mail.from)?,
             reply_to: mail
                 .reply_to

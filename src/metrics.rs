@@ -91,6 +91,7 @@ impl Metrics {
             "delayed",
             "set_aside",
             "no_address",
+            "unreached",
         ] {
             self.mail_total.with_label_values(&[result]);
         }
@@ -131,7 +132,7 @@ metrics! {
     windows_full_total: IntCounter [];
     /// Accounts that were forgotten for want of memory, or whose windows were.
     accounts_evicted_total: IntCounter [];
-    /// Answers and operators' requests read back from the log, by what became of them.
+    /// Answers, operators' requests and bounces read back from the log, by what became of them.
     answers_total: IntCounterVec ["result"];
     /// Account recoveries that were stopped a second time in a row, and wait for an operator.
     recoveries_disputed_total: IntCounter [];
@@ -174,7 +175,8 @@ metrics! {
     list_stale: IntGaugeVec ["list"];
     /// What became of mails and attempts: sent, failed (given up), retried, unclear (the server
     /// may have it), delayed (the address has had its share), capped (the account has), untold
-    /// (it asks nothing, and was kept back for those that do), set_aside (no room in memory).
+    /// (it asks nothing, and was kept back for those that do), set_aside (no room in memory),
+    /// no_address (the pipeline sends none), unreached (every mail about a case bounced).
     mail_total: IntCounterVec ["result"];
     /// From the decision to the mail server's acceptance.
     mail_delay_seconds: Histogram [] MAIL;

@@ -260,6 +260,18 @@ pub struct CaseRecord {
     /// Where its owner has said "this wasn't me": since when, and what has been done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<StepsRecord>,
+    /// Mails about it that did not arrive, by whom they were for; the addresses are not named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bounced: Vec<BouncedRecord>,
+}
+
+/// A mail that did not arrive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BouncedRecord {
+    /// `owner`, `co_owner` or `notice`.
+    pub part: String,
+    /// Broker time.
+    pub time: String,
 }
 
 /// What has been done of a secured case, by broker time; null: not yet.
@@ -344,6 +356,14 @@ impl CaseRecord {
                 second_factor: c.steps.second_factor.map(|t| t.to_string()),
                 api_keys: c.steps.api_keys.map(|t| t.to_string()),
             }),
+            bounced: c
+                .bounced
+                .iter()
+                .map(|bounced| BouncedRecord {
+                    part: bounced.part.as_str().to_owned(),
+                    time: bounced.time.to_string(),
+                })
+                .collect(),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::event::{Event, HOUR_MS, Source, Timestamp};
 use crate::rules::RuleKey;
 
 use super::account::{Contact, boxed, list_bytes, text_bytes};
+use super::bounce::{self, Bounced};
 use super::operator::{LockedBy, Note};
 use super::output::{CaseId, CaseState, CaseView, Evidence, Place, Scope};
 use super::steps::Steps;
@@ -99,6 +100,10 @@ pub struct Case {
     /// What has been done since then; absent: nothing yet.
     #[n(24)]
     pub steps: Option<Steps>,
+    /// Addresses that its mails did not reach.
+    #[n(25)]
+    #[cbor(default, skip_if = "Vec::is_empty", decode_with = "super::codec::list")]
+    pub bounced: Vec<Bounced>,
 }
 
 /// A value that the owner is asked about.
@@ -185,6 +190,7 @@ impl Case {
             shadows: Vec::new(),
             secured_at: None,
             steps: None,
+            bounced: Vec::new(),
         }
     }
 
@@ -350,6 +356,7 @@ impl Case {
             },
             secured_at: self.secured_at,
             steps: self.steps.unwrap_or_default(),
+            bounced: self.bounced.clone(),
         }
     }
 
@@ -375,6 +382,7 @@ impl Case {
                 .sum::<usize>()
             + list_bytes(&self.notes)
             + self.notes.iter().map(Note::heap_bytes).sum::<usize>()
+            + bounce::heap_bytes(&self.bounced)
             + list_bytes(&self.shadows)
             + texts(&self.shadows)
             + list_bytes(&self.sessions)

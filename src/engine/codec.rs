@@ -14,7 +14,7 @@ use crate::rules::RuleKey;
 use super::StateKey;
 use super::account::{Account, Entry, Rest, Seen};
 use super::budget::Budgets;
-use super::output::{CaseState, Evidence, Scope};
+use super::output::{CaseState, Evidence, RecipientPart, Scope};
 use super::window;
 
 /// The version that this program writes.
@@ -284,6 +284,18 @@ impl<C> Encode<C> for CaseState {
 impl<'b, C> Decode<'b, C> for CaseState {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
         CaseState::parse(d.str()?).ok_or_else(|| decode::Error::message("no state of a case"))
+    }
+}
+
+impl<C> Encode<C> for RecipientPart {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> EncodeResult<W> {
+        e.str(self.as_str())?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for RecipientPart {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        RecipientPart::parse(d.str()?).ok_or_else(|| decode::Error::message("no recipient's part"))
     }
 }
 

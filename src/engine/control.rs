@@ -1,11 +1,12 @@
-//! Events that steer cases: the owner's answer, operators, timers, and what the pipeline
-//! says of the account. They apply in log order, never late (docs/rules.md 11). What they
+//! Events that steer cases: the owner's answer, operators, timers, mails that bounced, and
+//! what the pipeline says of the account. They apply in log order, never late (docs/rules.md 11). What they
 //! mean for a recovery is written in [`super::recovery`].
 
 use crate::event::wire::{self, Signed};
 use crate::event::{Control, Event, KnownType, MINUTE_MS, Timestamp};
 
 use super::account::{Account, EmailChange};
+use super::bounce;
 use super::case::{Case, MAX_PLACES};
 use super::detect::{contact, with_seen};
 use super::ids::derived;
@@ -26,6 +27,7 @@ pub fn apply(work: &mut Work<'_>, kind: KnownType, account: &mut Account) -> boo
         KnownType::CaseResponse => case_response(work, account),
         KnownType::OperatorRequest => operator::apply(work, account),
         KnownType::TimerDue => timer_due(work, account),
+        KnownType::MailBounced => bounce::apply(work, account),
         KnownType::PasswordChanged => password_changed(work, account),
         KnownType::AccountUnlocked => account_unlocked(work, account),
         KnownType::EmailChanged => email_changed(work, account),
@@ -45,6 +47,7 @@ pub fn is_control(kind: KnownType) -> bool {
         KnownType::CaseResponse
             | KnownType::OperatorRequest
             | KnownType::TimerDue
+            | KnownType::MailBounced
             | KnownType::PasswordChanged
             | KnownType::AccountUnlocked
             | KnownType::EmailChanged
@@ -66,7 +69,7 @@ fn is_genuine(work: &Work<'_>) -> bool {
         return false;
     };
     let places: Vec<&str> = match event.kind.known() {
-        Some(KnownType::OperatorRequest) => {
+        Some(KnownType::OperatorRequest | KnownType::MailBounced) => {
             wire::details(control.rule.as_deref(), control.to.as_deref())
         }
         _ => control.places.iter().map(|place| &**place).collect(),
@@ -89,7 +92,7 @@ fn is_genuine(work: &Work<'_>) -> bool {
     }
 }
 
-/// What a genuine answer or request says; a forged one is counted.
+/// What a genuine answer, request or bounce says; a forged one is counted.
 pub(super) fn genuine<'e>(work: &mut Work<'_>, event: &'e Event<'_>) -> Option<&'e Control<'e>> {
     if is_genuine(work) {
         event.control.as_deref()

@@ -27,6 +27,11 @@ pub const MAIL_SECURED: &str = "secured";
 /// The owner is back in.
 pub const MAIL_RECOVERED: &str = "recovered";
 
+/// The owner's own mail did not arrive: to the co-owners, who may say "this wasn't the owner",
+/// and where that was said already.
+pub const MAIL_UNREACHED: &str = "owner_unreached";
+pub const MAIL_UNREACHED_SECURED: &str = "owner_unreached_secured";
+
 /// Whether a mail asks nothing, by its template: such mails have caps of their own.
 pub fn is_calm(template: &str) -> bool {
     [MAIL_UNLOCKED, MAIL_SECURED, MAIL_RECOVERED, MAIL_RELEASED].contains(&template)

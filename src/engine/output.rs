@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::bounce::Bounced;
 use super::operator::{LockedBy, Note};
 use crate::event::{Country, Source, Timestamp};
 
@@ -31,6 +32,8 @@ pub struct Outputs {
     pub exceptions_hit: Vec<usize>,
     /// Those that would have, had they not expired.
     pub exceptions_expired: Vec<usize>,
+    /// Cases of which nobody hears: every mail about them bounced.
+    pub unreached: Vec<CaseId>,
     pub counts: Counts,
 }
 
@@ -58,6 +61,7 @@ impl Outputs {
         self.budgets_spent.clear();
         self.exceptions_hit.clear();
         self.exceptions_expired.clear();
+        self.unreached.clear();
         self.counts = Counts::default();
     }
 
@@ -87,7 +91,7 @@ pub struct Counts {
     pub country_unknown: u32,
     /// An entry was dropped because a window was full (docs/rules.md 15).
     pub window_full: u32,
-    /// Answers and operators' requests by what became of them.
+    /// Answers, operators' requests and bounces by what became of them.
     pub answers_applied: u32,
     pub answers_ignored: u32,
     pub answers_forged: u32,
@@ -98,6 +102,8 @@ pub struct Counts {
     pub mail_capped: u32,
     /// Mails that ask nothing, and were kept back for the sake of those that ask.
     pub mail_untold: u32,
+    /// Cases and recoveries whose mails reach nobody.
+    pub mail_unreached: u32,
     /// Accounts that knew no place, or windows of those that do, forgotten for want of memory
     /// (docs/rules.md 15).
     pub evicted: u32,
@@ -400,6 +406,8 @@ pub struct CaseView {
     pub secured_at: Option<Timestamp>,
     /// What its owner has done since then.
     pub steps: super::steps::Steps,
+    /// Addresses that its mails did not reach.
+    pub bounced: Vec<Bounced>,
 }
 
 /// Who a mail goes to, which decides what its links may do (ARCHITECTURE.md, the owner's mail).

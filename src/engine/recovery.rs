@@ -11,7 +11,7 @@
 pub mod hold;
 mod told;
 
-pub use told::{MAIL_HELD, MAIL_REFUSED, MAIL_RELEASED};
+pub use told::{MAIL_HELD, MAIL_HELD_UNREACHED, MAIL_REFUSED, MAIL_RELEASED};
 
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use minicbor::{Decode, Encode};
 use crate::event::{DAY_MS, MINUTE_MS, Source, Timestamp};
 
 use super::account::{Contact, boxed, list_bytes, text_bytes};
+use super::bounce::{self, Bounced};
 use super::case::KEEP_CLOSED_MS;
 use super::mailing;
 use super::output::{CaseId, CaseState, CaseView, Evidence, Scope};
@@ -89,6 +90,10 @@ pub struct Recovery {
     /// Somebody was told of it.
     #[n(12)]
     pub told: bool,
+    /// Addresses that its mails did not reach.
+    #[n(13)]
+    #[cbor(default, skip_if = "Vec::is_empty", decode_with = "super::codec::list")]
+    pub bounced: Vec<Bounced>,
 }
 
 impl Recovery {
@@ -153,6 +158,7 @@ impl Recovery {
             until: self.is_open().then_some(self.until),
             secured_at: None,
             steps: Steps::default(),
+            bounced: self.bounced.clone(),
         }
     }
 
@@ -161,6 +167,7 @@ impl Recovery {
         boxed::<Recovery>()
             + text_bytes(&self.id)
             + text_bytes(&self.account)
+            + bounce::heap_bytes(&self.bounced)
             + list_bytes(&self.requests)
             + self
                 .requests

@@ -285,6 +285,29 @@ impl Work<'_> {
         self.send(to, &event.event.id, &mail);
     }
 
+    /// Tells those who are left of the account's case that its owner does not hear of it. It
+    /// follows from a mail that was within the caps, once for each address, so it has none of
+    /// its own.
+    pub fn tell_unreached(&mut self, account: &Account, to: Vec<(Box<str>, RecipientPart)>) {
+        let Some(case) = account.case() else {
+            return;
+        };
+        let rule = case.rules.first().map_or("", |rule| &**rule);
+        let mut mail = self.letter(case, rule);
+        mail.template = Arc::from(match case.state {
+            CaseState::Secured => mailing::MAIL_UNREACHED_SECURED,
+            _ => mailing::MAIL_UNREACHED,
+        });
+        let event = self.event;
+        self.send(to, &event.event.id, &mail);
+    }
+
+    /// Notes that nobody hears of `case`.
+    pub fn unreached(&mut self, case: CaseId) {
+        self.out.counts.mail_unreached += 1;
+        self.out.unreached.push(case);
+    }
+
     /// Everybody who is told about the account's case.
     pub fn told(&self, account: &Account) -> Vec<(Box<str>, RecipientPart)> {
         let Some(rest) = account.rest.as_deref() else {

@@ -444,12 +444,7 @@ impl<'a> Draft<'a> {
             }
             None => Vec::new(),
         };
-        let own = matches!(
-            kind,
-            EventType::Known(
-                KnownType::CaseResponse | KnownType::OperatorRequest | KnownType::TimerDue
-            )
-        );
+        let own = kind.known().is_some_and(KnownType::is_own);
         let control = self
             .control
             .filter(|_| own)

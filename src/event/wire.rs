@@ -1,7 +1,7 @@
 //! The events that doorward itself publishes, and the MAC that proves they are its own.
 //!
-//! Anyone may be able to write to `auth.events`, so answers and operators' requests carry
-//! an HMAC-SHA256 over every field that matters, each with its length before it
+//! Anyone may be able to write to `auth.events`, so answers, operators' requests and bounces
+//! carry an HMAC-SHA256 over every field that matters, each with its length before it
 //! (docs/contract.md section 2). A timer carries none: it acts only when the account's own
 //! state says that it is due.
 
@@ -33,15 +33,16 @@ pub struct Signed<'a> {
     pub case_version: u32,
     /// The answer, or the operator's request.
     pub verb: &'a str,
-    /// The places that the owner ticked; of an operator's request its [`details`].
+    /// The places that the owner ticked; of an operator's request and of a bounce the
+    /// [`details`].
     pub places: &'a [&'a str],
     pub by: &'a str,
     pub reason: &'a str,
     pub time: Timestamp,
 }
 
-/// What an operator's request says beside the account and the case, as its MAC covers it:
-/// each with its name before it. A request without details has the MAC that it always had.
+/// What an operator's request or a bounce says beside the account and the case, as its MAC
+/// covers it: each with its name before it. A request without details has the MAC that it always had.
 pub fn details<'a>(rule: Option<&'a str>, to: Option<&'a str>) -> Vec<&'a str> {
     let rule = rule.map(|rule| ["rule", rule]);
     let to = to.map(|to| ["to", to]);
@@ -134,6 +135,23 @@ pub struct OperatorRequest<'a> {
     /// Of `resend`: the address that the mail goes to instead.
     pub to: Option<&'a str>,
     pub operator: &'a str,
+    pub reason: &'a str,
+    pub time: Timestamp,
+}
+
+/// A mail that will not arrive, as the mailer publishes it.
+#[derive(Clone, Debug)]
+pub struct MailBounced<'a> {
+    /// The same for the same mail.
+    pub id: &'a str,
+    pub account: &'a str,
+    pub case: &'a str,
+    pub case_version: u32,
+    /// The address that it was for.
+    pub to: &'a str,
+    /// The recipient's part: `owner`, `co_owner` or `notice`.
+    pub by: &'a str,
+    /// `refused`, or `time_up` where it was tried for as long as mails are.
     pub reason: &'a str,
     pub time: Timestamp,
 }
@@ -263,6 +281,33 @@ pub fn operator_request(request: &OperatorRequest<'_>, keys: &MacKeys) -> Vec<u8
         operator: Some(request.operator),
         reason: Some(request.reason),
         ..ControlJson::new(request.id, "operator_request", request.time)
+    }
+    .signed(keys, &signed)
+    .bytes()
+}
+
+/// The message for a mail that bounced, signed by the newest of `keys`.
+pub fn mail_bounced(bounced: &MailBounced<'_>, keys: &MacKeys) -> Vec<u8> {
+    let signed = Signed {
+        kind: "mail_bounced",
+        id: bounced.id,
+        account: bounced.account,
+        case: bounced.case,
+        case_version: bounced.case_version,
+        verb: "",
+        places: &details(None, Some(bounced.to)),
+        by: bounced.by,
+        reason: bounced.reason,
+        time: bounced.time,
+    };
+    ControlJson {
+        account: Some(bounced.account),
+        case: Some(bounced.case),
+        case_version: Some(bounced.case_version),
+        by: Some(bounced.by),
+        to: Some(bounced.to),
+        reason: Some(bounced.reason),
+        ..ControlJson::new(bounced.id, "mail_bounced", bounced.time)
     }
     .signed(keys, &signed)
     .bytes()

@@ -70,6 +70,14 @@ fn said(event: &Event<'_>, kind: KnownType, control: Option<&Control<'_>>) -> Op
             by.map_or_else(|| "(unnamed)".to_owned(), super::words::shown),
             verb.map_or_else(|| "nothing".to_owned(), super::words::shown)
         ),
+        KnownType::MailBounced => {
+            let whose = match by {
+                Some("co_owner") => "a co-owner",
+                Some("notice") => "an address that is only told",
+                _ => "the owner",
+            };
+            format!("the mail to {whose} did not arrive")
+        }
         KnownType::TimerDue => "a timer fell due".to_owned(),
         KnownType::PasswordChanged => "the password was changed".to_owned(),
         KnownType::AccountUnlocked => "the pipeline unlocked the account".to_owned(),
@@ -94,6 +102,7 @@ fn reason(why: &Declined, event: &Event<'_>) -> String {
             Some(KnownType::AccountDeleted) => "nothing was known of it".to_owned(),
             _ => "the account had no case".to_owned(),
         },
+        Declined::NotAddressed => "mail about the case goes to other addresses by now".to_owned(),
         Declined::Over { case } => {
             format!("the case {case} was closed more than 72 hours before")
         }

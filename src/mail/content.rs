@@ -7,16 +7,19 @@
 mod calm;
 mod recovery;
 mod undone;
+mod unreached;
 
 use std::borrow::Cow;
 
 use askama::Template;
 
 use crate::config::Site;
-use crate::engine::mailing::{MAIL_RECOVERED, MAIL_SECURED, MAIL_UNLOCKED, is_calm};
+use crate::engine::mailing::{
+    MAIL_RECOVERED, MAIL_SECURED, MAIL_UNLOCKED, MAIL_UNREACHED, MAIL_UNREACHED_SECURED, is_calm,
+};
 use crate::engine::operator::MAIL_UNDONE;
 use crate::engine::output::RecipientPart;
-use crate::engine::recovery::{MAIL_HELD, MAIL_REFUSED, MAIL_RELEASED};
+use crate::engine::recovery::{MAIL_HELD, MAIL_HELD_UNREACHED, MAIL_REFUSED, MAIL_RELEASED};
 use crate::event::Timestamp;
 use crate::locale::{self, Words, clean, device, fill};
 use crate::record::MailRecord;
@@ -46,8 +49,15 @@ impl Leads {
     pub fn of(template: &str, part: RecipientPart) -> Option<Leads> {
         match (template, part) {
             (_, RecipientPart::Notice)
-            | (MAIL_REFUSED | MAIL_RELEASED | MAIL_RECOVERED | MAIL_UNDONE, _) => None,
-            (MAIL_HELD, _) => Some(Leads::Recovery),
+            | (
+                MAIL_REFUSED
+                | MAIL_RELEASED
+                | MAIL_RECOVERED
+                | MAIL_UNDONE
+                | MAIL_UNREACHED_SECURED,
+                _,
+            ) => None,
+            (MAIL_HELD | MAIL_HELD_UNREACHED, _) => Some(Leads::Recovery),
             (MAIL_UNLOCKED, _) => Some(Leads::NotMe),
             (MAIL_SECURED, RecipientPart::Owner) => Some(Leads::On),
             (MAIL_SECURED, RecipientPart::CoOwner) => None,
@@ -159,6 +169,9 @@ pub fn render(
         MAIL_UNLOCKED => calm::unlocked(part, w),
         MAIL_SECURED => calm::secured(part, w),
         MAIL_RECOVERED => calm::recovered(part, w),
+        MAIL_UNREACHED => unreached::asked(mail, w),
+        MAIL_UNREACHED_SECURED => unreached::secured(w),
+        MAIL_HELD_UNREACHED => unreached::held(mail, w),
         _ => asked(mail, part, links.is_some(), w),
     };
     let reference = clean::case_reference(&mail.case).unwrap_or_else(|| "–".to_owned());
@@ -280,7 +293,7 @@ fn facts<'a>(mail: &MailRecord, part: RecipientPart, w: &'a Words) -> Vec<Fact<'
             value: w.time(time),
         });
     }
-    if mail.template == MAIL_HELD {
+    if [MAIL_HELD, MAIL_HELD_UNREACHED].contains(&mail.template.as_str()) {
         facts.push(Fact {
             name: &w.recovery.goes_through,
             value: recovery::until(mail, w),

@@ -23,6 +23,7 @@
 mod addresses;
 mod done;
 mod progress;
+mod receipt;
 pub mod schedule;
 mod waiting;
 
@@ -33,11 +34,13 @@ use std::time::Duration;
 use crate::engine::mailing::is_calm;
 use crate::engine::output::RecipientPart;
 use crate::event::Timestamp;
-use crate::record::{MailRecord, ReceiptRecord, SCHEMA};
+use crate::record::MailRecord;
 use addresses::Addresses;
 use done::Done;
 pub use done::MailKey;
 use progress::{Cause, Progress};
+pub use receipt::{Lost, Receipt};
+use receipt::{failed, sent};
 use schedule::RetrySchedule;
 use waiting::{Mail, Waiting};
 
@@ -146,14 +149,6 @@ pub struct Job {
     pub queued: Timestamp,
 }
 
-/// A receipt to write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// The partition of the mail, and so of the receipt.
-    pub partition: i32,
-    pub record: ReceiptRecord,
-}
-
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -173,7 +168,8 @@ pub enum Outcome {
 /// What follows from an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// Write this receipt, however long it takes, then [`Plan::recorded`].
+    /// Write this receipt, and before it what it says of a bounce, however long it takes,
+    /// then [`Plan::recorded`].
     Write(Receipt),
     /// It waits for its next turn.
     Again,
@@ -399,7 +395,7 @@ impl Plan {
         self.in_hand.insert(key, Hand::Out(ticket));
         let step = if give_up {
             let why = "its time was up while its domain took no mail";
-            Step::GiveUp(ticket, receipt(place, &mail, "failed", Some(why), now))
+            Step::GiveUp(ticket, failed(place, &mail, Lost::TimeUp, why, now))
         } else {
             mail.attempts += 1;
             Step::Send(Job {
@@ -452,16 +448,16 @@ impl Plan {
             return Settled::Left;
         };
         let took_ms = now.steady_ms.saturating_sub(attempt.started_ms);
-        let failed = matches!(outcome, Outcome::Later(_) | Outcome::Unclear(_));
+        let is_failure = matches!(outcome, Outcome::Later(_) | Outcome::Unclear(_));
         if outcome != Outcome::Withdrawn {
             self.waiting
-                .judge(&attempt.mail.domain, took_ms > SLOW_MS, failed);
+                .judge(&attempt.mail.domain, took_ms > SLOW_MS, is_failure);
         }
         match outcome {
             // Whoever has the partition now must hear of it.
             Outcome::Sent => {
                 attempt.past_gate = true;
-                Settled::Write(receipt(attempt.place, &attempt.mail, "sent", None, now))
+                Settled::Write(sent(attempt.place, &attempt.mail, now))
             }
             _ if attempt.orphan => {
                 self.forget(ticket);
@@ -469,11 +465,11 @@ impl Plan {
             }
             Outcome::Never(why) => {
                 attempt.past_gate = true;
-                Settled::Write(receipt(
+                Settled::Write(failed(
                     attempt.place,
                     &attempt.mail,
-                    "failed",
-                    Some(&why),
+                    Lost::Refused,
+                    &why,
                     now,
                 ))
             }
@@ -485,11 +481,11 @@ impl Plan {
                     .wait_ms(mail.attempts, &mail.record.id);
                 if now.wall.plus_ms(wait_ms) > end_of(mail, self.settings.retry_for) {
                     attempt.past_gate = true;
-                    return Settled::Write(receipt(
+                    return Settled::Write(failed(
                         attempt.place,
                         &attempt.mail,
-                        "failed",
-                        Some(&why),
+                        Lost::TimeUp,
+                        &why,
                         now,
                     ));
                 }
@@ -571,20 +567,6 @@ fn share_of(record: &MailRecord) -> MailKey {
         (true, true) => format!("{address} calm"),
         (false, _) => format!("{address} other"),
     })
-}
-
-fn receipt(place: Place, mail: &Mail, result: &str, detail: Option<&str>, now: Now) -> Receipt {
-    Receipt {
-        partition: place.partition,
-        record: ReceiptRecord {
-            schema: SCHEMA,
-            id: mail.record.id.clone(),
-            result: result.to_owned(),
-            time: now.wall.to_string(),
-            attempts: mail.attempts,
-            detail: detail.map(str::to_owned),
-        },
-    }
 }
 
 fn millis(duration: Duration) -> i64 {

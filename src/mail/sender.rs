@@ -9,6 +9,7 @@ use lettre::message::Mailbox as Party;
 use lettre::message::dkim::DkimConfig;
 use tracing::{info, warn};
 
+use super::bounce;
 use super::content::{self, Leads, Links};
 use super::message;
 use super::plan::{Job, Outcome, Receipt, Ticket};
@@ -16,6 +17,7 @@ use super::transport::{Courier, Ready, SendError};
 use crate::config::Site;
 use crate::engine::output::RecipientPart;
 use crate::event::Timestamp;
+use crate::event::wire::MacKeys;
 use crate::link::{Link, LinkKeys};
 use crate::locale;
 use crate::publish::{PublishError, Publisher, Record, wall_clock};
@@ -27,6 +29,9 @@ pub struct Sender {
     pub publisher: Publisher,
     /// The topic of receipts.
     pub receipts: String,
+    /// The topic of events, and the keys that sign what is told there.
+    pub events: String,
+    pub answer_keys: MacKeys,
     pub from: Party,
     pub reply_to: Option<Party>,
     pub site: Site,
@@ -83,36 +88,58 @@ impl Sender {
         }
     }
 
-    /// Writes a receipt, for as long as it takes: a mail without one would be sent again.
+    /// Writes a receipt, and before it what it says of a bounce, for as long as it takes: a
+    /// mail without a receipt would be sent again, and one whose bounce nobody hears of leaves
+    /// its account locked with nobody told.
     pub async fn record(&self, ticket: Ticket, receipt: Receipt) -> Landed {
+        if let Some((mail, lost)) = &receipt.bounced {
+            let payload = bounce::event(mail, *lost, wall_clock(), &self.answer_keys);
+            let event = Record {
+                topic: &self.events,
+                partition: Some(mail.partition),
+                key: Some(mail.account.as_bytes()),
+                payload: &payload,
+            };
+            if !self.write("a bounce", event).await {
+                warn!(
+                    mail = %mail.id,
+                    partition = mail.partition,
+                    "the events topic lacks the partition of this mail's account: its co-owners cannot be told that it bounced"
+                );
+            }
+        }
         // A struct of strings and numbers always has a JSON form.
         let payload = serde_json::to_vec(&receipt.record).unwrap_or_default();
-        let mut partition = Some(receipt.partition);
+        let mut record = Record {
+            topic: &self.receipts,
+            partition: Some(receipt.partition),
+            key: Some(receipt.record.id.as_bytes()),
+            payload: &payload,
+        };
+        // Fewer partitions than the outbox: any will do, since all are read.
+        while !self.write("a receipt", record).await {
+            record.partition = None;
+        }
+        Landed::Recorded(ticket)
+    }
+
+    /// Writes `record`, however long it takes; false where there is no such partition.
+    async fn write(&self, what: &str, record: Record<'_>) -> bool {
         let mut complained = false;
         loop {
-            let written = self
-                .publisher
-                .publish(Record {
-                    topic: &self.receipts,
-                    partition,
-                    key: Some(receipt.record.id.as_bytes()),
-                    payload: &payload,
-                })
-                .await;
-            match written {
+            match self.publisher.publish(record).await {
                 Ok(()) => {
                     if complained {
-                        info!("receipts can be written again");
+                        info!(topic = record.topic, "{what} could be written after all");
                     }
-                    return Landed::Recorded(ticket);
+                    return true;
                 }
-                // Fewer partitions than the outbox: any will do, since all are read.
-                Err(error) if error.is_unknown_partition() && partition.is_some() => {
-                    partition = None;
+                Err(error) if error.is_unknown_partition() && record.partition.is_some() => {
+                    return false;
                 }
                 Err(error) => {
                     if !complained {
-                        warn!(%error, "a receipt cannot be written for now");
+                        warn!(%error, "{what} cannot be written for now");
                         complained = true;
                     }
                     tokio::time::sleep(pause_after(&error)).await;

@@ -133,6 +133,7 @@ impl ShardCounters {
             mail_no_address,
             mail_capped,
             mail_untold,
+            mail_unreached,
             evicted
         );
         add!(
@@ -241,6 +242,7 @@ impl ShardCounters {
             (&metrics.mail_total, "no_address", counts.mail_no_address),
             (&metrics.mail_total, "capped", counts.mail_capped),
             (&metrics.mail_total, "untold", counts.mail_untold),
+            (&metrics.mail_total, "unreached", counts.mail_unreached),
             (&metrics.geoip_lookups_total, "found", counts.geo_found),
             (
                 &metrics.geoip_lookups_total,

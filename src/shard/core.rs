@@ -206,6 +206,12 @@ impl Core {
                 "lock budget used up: until then the rule's further hits are held, and lock nobody",
             );
         }
+        for case in &outputs.unreached {
+            tracing::warn!(
+                %case,
+                "every mail about this case bounced: nobody was reached, and only support can help",
+            );
+        }
         let said_something = !outputs.decisions.is_empty() || outputs.is_urgent();
         if said_something {
             if outputs.is_urgent() {

@@ -1,5 +1,6 @@
 //! The service on a real broker: nothing lost and nothing twice, whatever happens to it.
 
+mod bounces;
 mod conform;
 mod operators;
 mod privacy;

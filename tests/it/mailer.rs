@@ -1,5 +1,6 @@
 //! How mails get from the outbox to a server, whatever the server does.
 
+mod bounces;
 mod crashes;
 mod recovery;
 mod servers;

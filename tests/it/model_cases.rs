@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use doorward::engine::output::{CaseState, CaseView, CommandKind, Effect};
+use doorward::engine::output::{CaseState, CaseView, CommandKind, Effect, RecipientPart};
 use doorward::event::Timestamp;
 use doorward::event::wire;
 use proptest::prelude::*;
@@ -14,6 +14,9 @@ use crate::model::config;
 use crate::support::story::*;
 
 const COUNTRIES: [&str; 4] = ["NO", "DE", "BR", "JP"];
+
+const OWNER: &str = "u@example.org";
+const CO_OWNER: &str = "boss@example.org";
 
 const BRIEF: &str = "
 schema: 1
@@ -72,6 +75,11 @@ enum Step {
     },
     Stolen,
     ForgedTimer,
+    /// A mail about the case, or the one before, did not arrive.
+    Bounced {
+        owner: bool,
+        current: bool,
+    },
     Restart,
     Delete,
 }
@@ -101,6 +109,8 @@ fn step() -> impl Strategy<Value = (i64, Step)> {
         3 => any::<bool>().prop_map(|named| Step::PasswordChanged { named }),
         1 => Just(Step::Stolen),
         1 => Just(Step::ForgedTimer),
+        2 => (any::<bool>(), prop::bool::weighted(0.8))
+            .prop_map(|(owner, current)| Step::Bounced { owner, current }),
         2 => Just(Step::Restart),
         1 => Just(Step::Delete),
     ];
@@ -121,6 +131,9 @@ struct Case {
     closed: i64,
     /// The newest evidence that was shown.
     newest: i64,
+    /// Whether the owner's mail, and the co-owner's, did not arrive.
+    owner_lost: bool,
+    co_owner_lost: bool,
 }
 
 impl Case {
@@ -270,7 +283,8 @@ impl Play {
     fn tell(&mut self, mut event: Value) -> Said {
         event["id"] = json!(format!("t{}", self.told.len()));
         event["account"] = json!("u");
-        event["email"] = json!("u@example.org");
+        event["email"] = json!(OWNER);
+        event["owners"] = json!([CO_OWNER]);
         self.told.push((self.now, event.clone()));
         let said = self.story.event(self.now, event);
         self.now += 1;
@@ -353,13 +367,19 @@ impl Play {
             Step::Undo => named(operator("undo"), true),
             Step::Unlocked { named: by_name } => named(event("account_unlocked"), *by_name),
             Step::PasswordChanged { named: by_name } => named(event("password_changed"), *by_name),
-            Step::Stolen => event("reported_stolen"),
+            Step::Stolen => json!({ "type": "reported_stolen", "account": "u",
+                                    "email": OWNER, "owners": [CO_OWNER] }),
             Step::Delete => event("account_deleted"),
             Step::ForgedTimer => {
                 let long_ago = Timestamp(START);
                 let name = format!("f-{}", self.now);
                 let timer = wire::timer_due(&name, "u", &id, "lock_until", long_ago, long_ago);
                 return self.story.bytes(self.now, &timer);
+            }
+            Step::Bounced { owner, current } => {
+                let case = if *current { &id } else { &self.before };
+                json!({ "type": "mail_bounced", "account": "u", "case": case,
+                        "to": if *owner { OWNER } else { CO_OWNER }, "by": "owner" })
             }
             Step::Restart => {
                 self.story.restart(&["u"]);
@@ -382,6 +402,8 @@ impl Play {
         }
         // What is shown again of a case that is over was closed before.
         let held = self.model.case.as_ref();
+        let lost = held.filter(|case| case.id == *shown.id.0);
+        let lost = lost.map_or((false, false), |case| (case.owner_lost, case.co_owner_lost));
         let was_closed = held.filter(|case| case.id == *shown.id.0 && !case.is_open());
         let closed = match shown.state.is_open() {
             true => 0,
@@ -401,7 +423,29 @@ impl Play {
                 .map(|e| e.time.0 - START)
                 .max()
                 .unwrap_or(0),
+            owner_lost: lost.0,
+            co_owner_lost: lost.1,
         });
+    }
+}
+
+/// Whom a bounce sends a mail, and whether operators hear that nobody is left.
+fn bounce(model: &mut Model, owner: bool, current: bool) -> (Vec<&'static str>, u32) {
+    let open = |case: &&mut Case| case.is_open();
+    let Some(case) = model.case.as_mut().filter(open).filter(|_| current) else {
+        return (Vec::new(), 0);
+    };
+    let lost = match owner {
+        true => &mut case.owner_lost,
+        false => &mut case.co_owner_lost,
+    };
+    if std::mem::replace(lost, true) {
+        return (Vec::new(), 0);
+    }
+    match (case.owner_lost, case.co_owner_lost) {
+        (true, true) => (Vec::new(), 1),
+        (true, false) if owner => (vec![CO_OWNER], 0),
+        _ => (Vec::new(), 0),
     }
 }
 
@@ -433,6 +477,7 @@ proptest! {
             }
             let (before, answered) = (play.model.case.clone(), play.model.answered);
             let shown = play.story.said.cases.len();
+            let unreached = play.story.said.counts.mail_unreached;
             let replayed = match step {
                 Step::Again(back) => {
                     let at = play.told.len().checked_sub(back + 1);
@@ -444,6 +489,15 @@ proptest! {
             let expected = expected(&mut play.model, step, play.now);
             if let Some(expected) = &expected {
                 prop_assert_eq!(&names(&said), expected, "{:?}", step);
+            }
+            if let Step::Bounced { owner, current } = step {
+                let (told, nobody) = bounce(&mut play.model, *owner, *current);
+                let to: Vec<&str> = said.mails.iter().map(|mail| &*mail.to).collect();
+                prop_assert_eq!(&to, &told, "{:?}", step);
+                let counted = play.story.said.counts.mail_unreached - unreached;
+                prop_assert_eq!(counted, nobody, "{:?}", step);
+                let opens = said.mails.iter().any(|mail| mail.part == RecipientPart::Owner);
+                prop_assert!(!opens && said.commands.is_empty(), "{:?}", said);
             }
             let disowned = before.as_ref().is_some_and(|case| case.state == CaseState::Secured);
             let unlocks = said.commands.iter().any(|c| c.kind == CommandKind::UnlockAccount);

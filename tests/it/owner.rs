@@ -479,5 +479,6 @@ pub fn case(state: &str) -> CaseRecord {
         operators: Vec::new(),
         until: None,
         steps: None,
+        bounced: Vec::new(),
     }
 }

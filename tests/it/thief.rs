@@ -1,12 +1,14 @@
 //! The thief's seat: what somebody can do who controls the new address, the mailbox, a
 //! co-owner's mailbox, the login form, or accounts of their own.
 
+use doorward::engine::mailing::is_calm;
 use doorward::engine::output::{CaseState, RecipientPart};
 use doorward::event::wire::{MacKey, MacKeys};
 use doorward::mail::content::{Leads, render};
 use doorward::record::MailRecord;
 use serde_json::{Value, json};
 
+use crate::meaning::bounces::bounced;
 use crate::meaning::cases::attack;
 use crate::owner::config;
 use crate::support::story::*;
@@ -187,6 +189,88 @@ fn noise_never_buries_the_mail_about_the_theft() {
 }
 
 #[test]
+fn making_the_owners_address_bounce_leads_nobody_to_a_link_that_opens() {
+    // The thief is in: a new address of theirs, a co-owner of theirs, and the owner's mailbox
+    // filled until it takes nothing.
+    let mut story = Story::new();
+    changed_address(&mut story, 0, "owner@example.org", "thief@example.net");
+    let mut event = reset("thief@example.net");
+    event["owners"] = json!(["accomplice@example.net"]);
+    story.event(MINUTE, event);
+    let mut mails = Vec::new();
+    for (at, to) in [
+        "owner@example.org",
+        "thief@example.net",
+        "nobody@example.net",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let bounced = bounced(&story.case("u"), to);
+        let said = story.event(2 * MINUTE + at as i64, bounced);
+        assert!(said.commands.is_empty(), "{to}: {:?}", said.commands);
+        mails.extend(said.mails);
+    }
+    // The accomplice hears of it, and may say what locks the thief out.
+    let [mail] = &mails[..] else {
+        panic!("{mails:?}");
+    };
+    assert_eq!(&*mail.to, "accomplice@example.net");
+    assert_eq!(mail.part, RecipientPart::CoOwner);
+    let version = story.version("u");
+    let me = response(&story, "me", "co_owner");
+    assert!(
+        story.event(HOUR, me).is_silent(),
+        "a co-owner unlocks nothing"
+    );
+    // The owner's links go where they went, when the mail is asked for again.
+    let again = response(&story, "resend", "help");
+    let said = story.event(HOUR, again);
+    let expected = [
+        ("owner@example.org".to_owned(), Some(Leads::Question)),
+        ("thief@example.net".to_owned(), None),
+        ("accomplice@example.net".to_owned(), Some(Leads::Question)),
+    ];
+    assert_eq!(links(&said), expected);
+    assert_eq!(said.mails[2].part, RecipientPart::CoOwner);
+    assert_eq!(
+        (story.version("u"), story.view("u").state),
+        (version, CaseState::Open)
+    );
+}
+
+#[test]
+fn bounces_bury_no_mail_and_ask_for_none() {
+    let mut story = Story::new();
+    let team = |story: &mut Story, at: i64, country: &str| {
+        let login = json!({ "type": "login", "outcome": "success", "account": "u",
+                            "country": country, "email": "u@example.org",
+                            "owners": ["boss@example.org"] });
+        story.event(at, login)
+    };
+    team(&mut story, 0, "NO");
+    // A bounce with every case that the caps allow, repeated a hundred times.
+    let mut told = 0;
+    let mut at = HOUR;
+    while at < 2 * DAY {
+        team(&mut story, at, "BR");
+        for n in 0..100 {
+            let bounced = bounced(&story.case("u"), "u@example.org");
+            told += story.event(at + n, bounced).mails.len();
+        }
+        let me = response(&story, "me", "owner");
+        story.event(at + MINUTE, me);
+        at += 5 * HOUR;
+    }
+    // One for each case: never more than the mails that they are about.
+    let asked = story.said.mails.iter();
+    let asked = asked.filter(|mail| mail.part == RecipientPart::Owner && !is_calm(&mail.template));
+    assert!((1..=asked.count()).contains(&told), "{told}");
+    let said = team(&mut story, 4 * DAY, "JP");
+    assert_eq!(links(&said).len(), 2, "the mail about the theft goes out");
+}
+
+#[test]
 fn what_is_written_to_the_topic_without_a_key_of_ours_is_counted_and_no_more() {
     let keys = MacKeys(vec![MacKey {
         id: "a".into(),
@@ -201,7 +285,10 @@ fn what_is_written_to_the_topic_without_a_key_of_ours_is_counted_and_no_more() {
     let unlock = json!({ "type": "operator_request", "account": "u", "request": "unlock",
                          "operator": "thief", "reason": "please" });
     assert!(story.event(3 * MINUTE, unlock).is_silent());
-    assert_eq!(story.said.counts.answers_forged, 6);
+    let bounce = bounced(&story.case("u"), "u@example.org");
+    assert!(story.event(4 * MINUTE, bounce).is_silent());
+    assert_eq!(story.said.counts.answers_forged, 7);
+    assert_eq!(story.said.counts.mail_unreached, 0);
 }
 
 #[test]

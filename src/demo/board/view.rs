@@ -209,6 +209,7 @@ fn event_words(event: &EventLine) -> (String, &'static str) {
             _ => ("Owner’s request", "answer"),
         },
         ("timer_due", _) => ("Timer", "plain"),
+        ("mail_bounced", _) => ("A mail did not arrive", "bad"),
         (kind, _) => return (sentence_case(kind), "plain"),
     };
     (words.to_owned(), tone)

@@ -1,6 +1,7 @@
 //! What events, answers, operators and the timer do to a recovery.
 
 use crate::engine::account::{Account, Contact};
+use crate::engine::bounce::{self, Follows};
 use crate::engine::case::device_of;
 use crate::engine::ids::derived;
 use crate::engine::mailing;
@@ -10,7 +11,9 @@ use crate::engine::trace::Declined;
 use crate::engine::work::{About, Work};
 use crate::event::{Control, Outcome};
 
-use super::told::{known_contact, mail, recipients, resend, tell_of_refusal, tell_of_release};
+use super::told::{
+    known_contact, mail, recipients, resend, tell_of_refusal, tell_of_release, tell_unreached,
+};
 use super::{HOLD_MS, IN_A_ROW_MS, MAX_REQUESTS, REASON, RULE, Recovery};
 
 /// The role that may recover a team account, in any letter case.
@@ -80,6 +83,7 @@ fn requested(work: &mut Work<'_>, account: &mut Account) -> bool {
         closed_at: None,
         disputed_at: None,
         told: !to.is_empty(),
+        bounced: Vec::new(),
     };
     command(work, CommandKind::HoldRecovery, &held, REASON, false);
     work.show_view(held.view(work.source));
@@ -190,6 +194,33 @@ fn sent(again: bool) -> Result<(), Declined> {
         true => Ok(()),
         false => Err(Declined::NobodyToTell),
     }
+}
+
+/// A mail about the account's recovery, to the address `to`, will not arrive. Who is left of
+/// those that may stop it hears that it is up to them.
+///
+/// # Errors
+/// Why there was nothing to note.
+pub fn bounced(work: &mut Work<'_>, account: &mut Account, to: &str) -> Result<(), Declined> {
+    let now = work.now;
+    let told = match account.recovery() {
+        Some(held) if held.state == CaseState::Held => {
+            recipients(account, held.contact.as_deref(), now)
+        }
+        Some(held) => return Err(Declined::InState(held.state)),
+        None => return Err(Declined::NoCase),
+    };
+    let recoveries = account.rest_mut().recoveries.get_or_insert_default();
+    let held = recoveries.current.as_deref_mut().ok_or(Declined::NoCase)?;
+    let follows = bounce::note(&mut held.bounced, &told, to, now)?;
+    let held = held.clone();
+    work.show_view(held.view(work.source));
+    match follows {
+        Follows::Nothing => {}
+        Follows::Tell(left) => tell_unreached(work, &held, left),
+        Follows::Nobody => work.unreached(held.case_id()),
+    }
+    Ok(())
 }
 
 fn stop(work: &mut Work<'_>, account: &mut Account) {

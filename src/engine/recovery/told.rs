@@ -14,6 +14,8 @@ use super::{REASON, RULE, Recovery};
 /// The mails about it: one with a button, and one that only tells.
 pub const MAIL_HELD: &str = "recovery_held";
 pub const MAIL_REFUSED: &str = "recovery_refused";
+/// Its owner's mail did not arrive: to those who may stop it all the same.
+pub const MAIL_HELD_UNREACHED: &str = "recovery_owner_unreached";
 /// It went through: nothing is left to press.
 pub const MAIL_RELEASED: &str = "recovery_released";
 /// Mails that refusals and repeats leave free, or whoever may not recover the account could
@@ -92,6 +94,17 @@ pub fn tell_of_release(work: &mut Work<'_>, account: &mut Account, held: &Recove
     } else {
         work.out.counts.mail_untold += 1;
     }
+}
+
+/// Tells those who are left that the owner does not hear of what is held. It follows from a
+/// mail that was within the caps, once for each address, so it has none of its own.
+pub fn tell_unreached(work: &mut Work<'_>, held: &Recovery, to: Recipients) {
+    let mail = Mail {
+        template: Arc::from(MAIL_HELD_UNREACHED),
+        ..mail_about(work, held)
+    };
+    let again = work.event.event.id.to_string();
+    work.send(to, &again, &mail);
 }
 
 pub fn mail(work: &mut Work<'_>, held: &Recovery, to: Recipients, again: &str) {

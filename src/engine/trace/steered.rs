@@ -39,6 +39,8 @@ pub enum Declined {
     OtherRule,
     /// Nobody is left who may be written to.
     NobodyToTell,
+    /// It is about mail to an address that hears of the case no more.
+    NotAddressed,
     /// More than is kept or mailed about.
     TooMany,
     /// The deadline that the account holds has not come.
@@ -73,6 +75,7 @@ impl Declined {
             Declined::Repeated => "repeated",
             Declined::OtherRule => "other_rule",
             Declined::NobodyToTell => "nobody_to_tell",
+            Declined::NotAddressed => "not_addressed",
             Declined::TooMany => "too_many",
             Declined::NotDue { .. } => "not_due",
             Declined::TooOld => "too_old",

@@ -411,6 +411,45 @@ fn retries_end_and_what_waits_behind_a_dead_domain_ends_with_them() {
     story.plan.recorded(ticket);
 }
 
+/// The mail that a receipt says bounced, and why.
+fn bounced(receipt: &Receipt) -> Option<(&str, Lost)> {
+    let (mail, lost) = receipt.bounced.as_ref()?;
+    Some((&mail.id, *lost))
+}
+
+#[test]
+fn rules_17_what_is_given_up_bounced_and_what_is_sent_or_left_to_others_did_not() {
+    let mut story = Story::new(settings());
+    for (n, domain) in ["sent", "gone", "late", "moved"].iter().enumerate() {
+        let to = format!("a@{domain}.example");
+        story.read(i32::from(*domain == "moved"), &format!("m-{n}"), &to);
+    }
+    let sends = story.sends(at(0));
+    let ticket = |id: &str| {
+        let found = sends.iter().find(|(sent, _)| *sent == id);
+        found.expect("it was handed out").1
+    };
+    let mut settle = |id: &str, outcome, at| story.plan.settle(ticket(id), outcome, at);
+    let receipt = |settled| match settled {
+        Settled::Write(receipt) => receipt,
+        other => panic!("{other:?}"),
+    };
+    let sent = receipt(settle("m-0", Outcome::Sent, at(1)));
+    assert_eq!(bounced(&sent), None);
+    let gone = receipt(settle("m-1", Outcome::Never("550".into()), at(1)));
+    assert_eq!(bounced(&gone), Some(("m-1", Lost::Refused)));
+    assert_eq!(gone.record.result, "failed");
+    let late = at(RETRY_FOR_MS + 1);
+    let late = receipt(settle("m-2", Outcome::Later("450".into()), late));
+    assert_eq!(bounced(&late), Some(("m-2", Lost::TimeUp)));
+    // Whoever has the partition now tries it, and tells.
+    story.plan.revoke(&[1]);
+    let moved = story
+        .plan
+        .settle(ticket("m-3"), Outcome::Never("550".into()), at(2));
+    assert_eq!(moved, Settled::Left);
+}
+
 #[test]
 fn an_unclear_attempt_is_repeated_unless_the_partition_went() {
     let mut story = Story::new(settings());

@@ -17,7 +17,7 @@ fn commands(cluster: &Cluster, site: &Doorward) -> Vec<String> {
 
 /// Where the running process shows its pages.
 #[track_caller]
-fn pages(site: &Doorward) -> String {
+pub fn pages(site: &Doorward) -> String {
     eventually("the pages' address", PATIENCE, || {
         let log = site.log();
         let (_, rest) = log.split_once("\"web\":\"")?;

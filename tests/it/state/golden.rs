@@ -43,6 +43,7 @@ goldens!(
     "v1-locked-case",
     "v1-noted-case",
     "v1-steps",
+    "v1-bounced",
 );
 
 /// Records of a program that kept less of the same story: neither mails that ask nothing, nor
@@ -190,6 +191,18 @@ fn told(name: &str) -> Written {
             let off = json!({ "type": "two_factor_disabled", "account": "u", "ip": NORWAY,
                               "email": "u@example.org", "user_agent": "a browser" });
             tell(&mut story, 0, off);
+        }
+        "v1-bounced" => {
+            for (at, country) in [(0, "NO"), (MINUTE, "BR")] {
+                let mut event = login(country);
+                event["owners"] = json!(["co@example.org"]);
+                tell(&mut story, at, event);
+            }
+            for to in ["co@example.org", "u@example.org"] {
+                let event = json!({ "type": "mail_bounced", "account": "u",
+                    "case": story.case("u"), "to": to, "by": "owner", "reason": "refused" });
+                tell(&mut story, 2 * MINUTE, event);
+            }
         }
         "v1-secured-case" | "v1-locked-case" | "v1-noted-case" => {
             tell(&mut story, 0, login("NO"));

@@ -72,6 +72,38 @@ fn a_record_with_a_recovery_is_still_read() {
     assert_eq!(story.said.dropped_cases.len(), 3);
 }
 
+/// The same with a mail that bounced, as the first version that remembers those wrote it.
+#[test]
+fn a_record_with_a_recovery_whose_mail_bounced_is_still_read() {
+    let mut story = told();
+    let case = story.recovery("u");
+    let bounced = json!({ "type": "mail_bounced", "account": "u", "case": case,
+                          "to": "u@example.org", "by": "owner", "reason": "refused" });
+    assert_eq!(
+        story.event(4 * DAY + 2 * HOUR, bounced.clone()).mails.len(),
+        1
+    );
+    let golden = include_str!("v1-recovery-bounced.hex").trim();
+    if golden.is_empty() {
+        let folder = std::env::var_os("DOORWARD_WRITE_GOLDEN").expect("the record is empty");
+        let path = std::path::Path::new(&folder).join("v1-recovery-bounced.hex");
+        return std::fs::write(path, hex(&story) + "\n").unwrap();
+    }
+    assert_eq!(hex(&story), golden);
+    let key = story.engine.state_key("u");
+    let bytes = super::golden::bytes(golden);
+    story.partition = doorward::engine::Partition::default();
+    let restored = story
+        .engine
+        .restore_state(&mut story.partition, &key.0, Some(&bytes));
+    restored.unwrap();
+    assert_eq!(hex(&story), golden, "it is written as it was read");
+    assert!(
+        story.event(4 * DAY + 3 * HOUR, bounced).is_silent(),
+        "it is known"
+    );
+}
+
 /// Prints the record for `tests/it/state/`, when a field is added.
 #[test]
 fn the_golden_record_with_a_recovery_can_be_written_again() {

@@ -306,6 +306,7 @@ impl Story {
         self.said
             .exceptions_expired
             .append(&mut out.exceptions_expired);
+        self.said.unreached.append(&mut out.unreached);
         add(&mut self.said, &out);
         said
     }
@@ -447,6 +448,7 @@ fn add(sum: &mut Outputs, out: &Outputs) {
     sum.mail_no_address += more.mail_no_address;
     sum.mail_capped += more.mail_capped;
     sum.mail_untold += more.mail_untold;
+    sum.mail_unreached += more.mail_unreached;
     sum.evicted += more.evicted;
     sum.recovery_disputed += more.recovery_disputed;
     sum.geo_special += more.geo_special;
