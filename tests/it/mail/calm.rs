@@ -43,6 +43,7 @@ fn each_end_has_a_calm_mail_of_its_own_in_both_languages() {
         ] {
             let content = told(&about(template, part, locale));
             let name = format!("calm_{template}_{part}_{locale}");
+            insta::assert_snapshot!(format!("{name}_html"), content.html);
             insta::assert_snapshot!(name, as_read(&content));
         }
     }
@@ -93,7 +94,15 @@ fn the_subject_and_the_first_line_say_what_matters_on_a_locked_phone() {
 #[test]
 fn both_parts_of_a_mail_say_the_same() {
     let tags = regex::Regex::new("(?s)<style>.*?</style>|<[^>]*>").expect("a pattern");
-    for template in ["was_this_you", "unlocked", "secured", "recovery_held"] {
+    for template in [
+        "was_this_you",
+        "unlocked",
+        "secured",
+        "recovered",
+        "recovery_held",
+        "recovery_released",
+        "our_mistake",
+    ] {
         let record = MailRecord {
             template: template.into(),
             account_name: Some("ann".into()),
