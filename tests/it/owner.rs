@@ -84,6 +84,15 @@ impl Broker {
             .expect("an acknowledgement");
     }
 
+    /// Every connection breaks, and no new one comes about.
+    pub fn go_away(&self) {
+        self.cluster.broker_down(1).expect("a broker");
+    }
+
+    pub fn come_back(&self) {
+        self.cluster.broker_up(1).expect("a broker");
+    }
+
     pub fn write_mail(&self, mail: &MailRecord) {
         let payload = serde_json::to_vec(mail).expect("JSON");
         self.write(&self.config.topics.mail, mail.partition, &mail.to, &payload);

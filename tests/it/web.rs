@@ -14,6 +14,8 @@ use doorward::link::mac_keys;
 use doorward::publish::Publisher;
 use doorward::record::CaseRecord;
 
+use crate::support::{PATIENCE, eventually};
+
 use crate::owner::{Broker, Pages, Stored, case, config, evidence, expired_token, redacted, token};
 
 /// Broker, pages, one case that they know, and its owner's link.
@@ -376,6 +378,45 @@ fn an_answer_that_kafka_does_not_take_is_not_called_recorded() {
     let page = pages.post(&format!("{link}/not-me"), &[("version", "1")]);
     assert_eq!(page.status, 503);
     insta::assert_snapshot!("page_unavailable", page.content());
+}
+
+#[test]
+fn a_page_says_that_it_may_be_behind_for_as_long_as_kafka_is_away() {
+    let (broker, pages, link) = with_case(&case("open"));
+    let behind = |path: &str, language: &str, notice: &str| {
+        pages.get_in(path, language).body.contains(notice)
+    };
+    let notice = "This page may be behind; what you answered is not lost.";
+    let status = format!("{link}/status");
+    assert!(!behind(&link, "en", notice) && !behind(&status, "en", notice));
+    broker.go_away();
+    eventually("the page to say so", PATIENCE, || {
+        behind(&link, "en", notice).then_some(())
+    });
+    assert!(
+        behind(&status, "en", notice),
+        "where things stand says so, too"
+    );
+    // It still shows what it knows, and takes no answer for recorded that is not.
+    let page = pages.get(&link);
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains("/not-me\""), "{}", page.body);
+    insta::assert_snapshot!("page_behind", redacted(&page.content()));
+    let refused = pages.post(&format!("{link}/not-me"), &[("version", "1")]);
+    assert_eq!(refused.status, 503);
+    broker.come_back();
+    eventually("the page to be up to date", PATIENCE, || {
+        (!behind(&link, "en", notice)).then_some(())
+    });
+    // What is new since then arrives.
+    let grown = CaseRecord {
+        version: 2,
+        state: "secured".into(),
+        ..case("open")
+    };
+    broker.write_case(&grown);
+    pages.wait_for_case(&grown);
+    assert!(!behind(&status, "en", notice));
 }
 
 #[test]
