@@ -1,4 +1,18 @@
 //! A mail as it goes over the wire: headers and the two parts.
+//!
+//! What stands there, and what does not:
+//!
+//! - `Message-ID` and `Date` (RFC 5322, 3.6.4 and 3.6.1) are ours, so that a repeated mail is
+//!   known by the first and a late one by the second.
+//! - `Auto-Submitted: auto-generated` (RFC 3834, 5): sent by a program, and no answer to
+//!   anything, so that vacation notices keep silent. The envelope's sender stays the site's,
+//!   and not `<>`, which RFC 3834 wants of answers only: bounces (RFC 3464) should come back.
+//! - `Content-Language` (RFC 3282), for screen readers and translators.
+//! - No `Precedence`: no standard has it (RFC 2076 discourages it, RFC 3834 names it as a
+//!   habit), and `bulk` has mailboxes sort away or delay the one mail that matters.
+//! - No `List-Id` (RFC 2919) and no `List-Unsubscribe` (RFC 2369, RFC 8058): this is one mail
+//!   to one person about their own account. There is no list to leave, and a button that
+//!   stops warnings would be the thief's first.
 
 use lettre::Message;
 use lettre::message::header::{Header, HeaderName, HeaderValue};
@@ -7,7 +21,7 @@ use lettre::message::{Mailbox, MultiPart};
 use super::content::Content;
 use crate::event::Timestamp;
 
-/// Tells vacation notices and other machines not to answer (RFC 3834).
+/// Tells vacation notices and other machines not to answer.
 #[derive(Clone)]
 struct AutoSubmitted;
 
@@ -25,7 +39,7 @@ impl Header for AutoSubmitted {
     }
 }
 
-/// What Outlook and Exchange understand of the same wish.
+/// What Outlook and Exchange understand of the same wish (MS-OXCMAIL, 2.1.3.2.20).
 #[derive(Clone)]
 struct SuppressAutoResponse;
 

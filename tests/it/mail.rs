@@ -121,6 +121,10 @@ fn headers_are_complete_and_tell_machines_not_to_answer() {
         .collect();
     headers.sort_unstable();
     insta::assert_snapshot!("mail_headers", headers.join("\n"));
+    // The reasons stand in src/mail/message.rs.
+    for name in ["Precedence", "List-Id", "List-Unsubscribe"] {
+        assert!(!headers.iter().any(|line| line.starts_with(name)), "{name}");
+    }
 
     let parsed = MessageParser::default().parse(&raw).expect("a mail");
     let kind = parsed.content_type_of_the_whole();
