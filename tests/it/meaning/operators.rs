@@ -84,6 +84,36 @@ fn an_undo_takes_back_what_its_rule_locked_and_tells_the_owner() {
 }
 
 #[test]
+fn the_mail_about_our_mistake_passes_the_caps_and_takes_no_slot() {
+    let mut story = locked();
+    let again = json!({ "type": "case_response", "account": "u", "case": story.case("u"),
+                        "case_version": 1, "answer": "resend", "by": "owner" });
+    // Without a MAC it asks for nothing; operators' own mails do not count.
+    assert!(story.event(2 * MINUTE, again).is_silent());
+    for n in 0..5 {
+        let details = OperatorRequest {
+            request: "resend",
+            ..OperatorRequest::default()
+        };
+        let said = ask(&mut story, 3 * MINUTE + n, &format!("o-{n}"), details);
+        assert_eq!(said.mails.len(), 1, "{n}");
+    }
+    let said = undo(&mut story, 4 * MINUTE, "first-seen-country");
+    assert_eq!(&*said.mails[0].template, "our_mistake");
+    // One was sent by a rule; two more go out within the hour, as if there had been no other.
+    for (at, capped) in [(5, 0), (6, 0), (7, 1)] {
+        assert!(story.login(at * MINUTE, "u", BRAZIL).locked());
+        assert_eq!(story.said.counts.mail_capped, capped, "{at}");
+        let said = undo(&mut story, at * MINUTE + 1, "first-seen-country");
+        assert_eq!(
+            said.mails.len(),
+            1,
+            "the mistake is told however many were sent"
+        );
+    }
+}
+
+#[test]
 fn an_undo_leaves_what_another_rule_would_have_locked() {
     let mut story = locked();
     let case = story.view("u");
