@@ -140,14 +140,17 @@ pub fn matched(
             ..
         } => {
             let spec = streak_spec(place.settings, *at_least, *max_gap_ms);
+            let stood = account.run_end();
             unfold_end(place, account);
             let Some(state) = account.rule_mut(place.rule.key, place.group) else {
                 return Detected::nothing(NoHit::NoRoom);
             };
             let observed =
                 streak::lengthen(&mut state.entries, entry(event, 0, false), spec, counts);
-            let detected = from_observed(place.rule, observed, state, event);
+            let mut detected = from_observed(place.rule, observed, state, event);
             fold_end(place, account);
+            // Where an end stands is durable, too.
+            detected.changed |= account.run_end() != stood;
             detected
         }
         Detect::FirstSeen {
@@ -196,12 +199,13 @@ pub fn broken(
             Again::Replaces | Again::Both => {}
         }
     }
+    let stood = account.run_end();
     unfold_end(place, account);
     let changed = account
         .rule_mut(place.rule.key, place.group)
         .is_some_and(|state| streak::end(&mut state.entries, entry(event, 0, true), spec, counts));
     fold_end(place, account);
-    changed
+    changed || account.run_end() != stood
 }
 
 /// Moves an end that stands in the account's own bytes to where runs are judged.

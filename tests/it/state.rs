@@ -94,6 +94,33 @@ fn a_case_survives_a_restart_with_its_answer_and_its_end() {
     assert!(story.login(2, "u", BRAZIL).is_silent());
 }
 
+/// The end of a run moves into the account's own bytes when the next event of its rule comes,
+/// even one that says nothing new.
+#[test]
+fn what_is_written_is_what_is_known_after_a_repeat_too() {
+    let ordered = |events: &[(&str, &str, &str)]| {
+        let mut story = Story::new();
+        let key = story.engine.state_key("u");
+        let mut written = None;
+        for (id, kind, outcome) in events {
+            let said = story.event(0, event(id, kind, outcome, NORWAY));
+            if said.changed > 0 {
+                written = story.engine.encode_state(&story.partition, key);
+            }
+        }
+        assert_eq!(
+            written,
+            story.engine.encode_state(&story.partition, key),
+            "{events:?}"
+        );
+    };
+    let (ended, login) = (("a", "two_factor", "success"), ("b", "login", "success"));
+    let failed = ("c", "two_factor", "failure");
+    ordered(&[ended, login, ended]);
+    ordered(&[ended, login, failed, failed]);
+    ordered(&[login, ended, ended, failed, ended, failed]);
+}
+
 #[test]
 fn a_tombstone_forgets_and_an_account_without_knowledge_writes_one() {
     let mut story = Story::new();
