@@ -80,32 +80,31 @@ words! {
     /// How a device is named.
     DeviceWords { on browser unknown_system }
     /// Names of facts.
-    FactWords { what about when r#where device done reference roughly place_unknown }
+    FactWords { what happened_others about when r#where device done reference roughly place_unknown }
     /// What was done about it, by the scope of the lock.
     DoneWords { all unfamiliar nothing others others_nothing }
     MailWords {
         subject_locked subject_asked subject_notice subject_notice_asked heading heading_notice
         ask co_owner notice me me_locked_hint me_asked_hint not_me not_owner not_me_hint
         not_me_asked_hint links link_co_owner by_hand_title by_hand no_password support
-        automatic link_one trust_title trust_name code
+        automatic automatic_others link_one trust_title trust_name trust_name_others code
         subject_unlocked subject_unlocked_others heading_unlocked unlocked unlocked_done
-        unlocked_others unlocked_ask not_me_late_hint
+        unlocked_others unlocked_done_others unlocked_ask unlocked_ask_others not_me_late_hint
         subject_secured subject_secured_others heading_secured secured secured_done
         secured_others secured_ask secured_ask_others go_on go_on_hint
         subject_recovered subject_recovered_others heading_recovered recovered recovered_others
-        recovered_done recovered_ask
+        recovered_done recovered_ask recovered_ask_others
     }
     PageWords {
         skip title_question title_co_owner lead_co_owner lead_co_owner_asked lead_locked lead_unfamiliar lead_asked happened evidence
         evidence_time evidence_place evidence_address me_title me_text me_text_plain
-        me_text_asked places places_hint me_button not_me_title not_me_text
+        me_text_asked me_text_asked_places places places_hint places_hint_asked me_button not_me_title not_me_text
         not_me_text_asked not_me_text_late not_me_button not_owner_title not_owner_text not_owner_text_asked
         not_owner_button co_owner general_title general_text
         general_me reload notice_moved notice_newer notice_places safe processing_title
         processing_text processing_slow processing_again unlocked_title unlocked_text
-        unlocked_next closed_title closed_text still_title still_text still_next secured_title
-        secured_lead secured_locked secured_sessions secured_password secured_next_title
-        secured_next secured_next_button secured_mailbox recovered_title
+        unlocked_next closed_title closed_text closed_others still_title still_text still_next secured_title
+        secured_next_button recovered_title
         recovered_text support_title support_text support_link support_mail
         expired_title expired_text expired_button forged_title forged_text forged_help
         resent_title resent_text forbidden_title forbidden_text back busy_title busy_text
@@ -125,11 +124,11 @@ words! {
         factor factor_text factor_wait factor_link
         keys keys_text keys_warning keys_button keys_done
         payouts payouts_text payouts_link
-        contact contact_text status_link
+        status_link
         stand stand_locked stand_left stand_all
     }
     /// The mail that takes a lock back as a mistake.
-    UndoneWords { subject heading happened done ask }
+    UndoneWords { subject subject_others heading happened happened_others done done_others ask }
     /// The mails to co-owners where the owner's own did not arrive.
     UnreachedWords {
         subject heading happened happened_recovery ask ask_secured ask_recovery
@@ -141,7 +140,7 @@ words! {
         stop_title stop_text fine stopped_title stopped_text stopped_more disputed_title
         disputed_text disputed_more released_title released_text released_more
         subject_released subject_released_others heading_released released released_others
-        released_ask
+        released_ask released_ask_others
     }
 }
 
@@ -452,8 +451,11 @@ mod tests {
     fn times_name_their_zone() {
         let time = parse_time("2026-03-02T07:04:59+02:00").expect("a time");
         let words = |tag| Words::of(tag).expect("a language");
-        assert_eq!(words("en").time(time), "2 March 2026, 05:04 UTC");
-        assert_eq!(words("de").time(time), "2. März 2026, 05:04 Uhr (UTC)");
+        assert_eq!(words("en").time(time), "2\u{a0}March 2026, 05:04\u{a0}UTC");
+        assert_eq!(
+            words("de").time(time),
+            "2.\u{a0}März 2026, 05:04\u{a0}Uhr\u{a0}(UTC)"
+        );
         assert_eq!(words("en").time(Timestamp(i64::MAX)), "–");
     }
 

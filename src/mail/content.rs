@@ -138,9 +138,17 @@ struct Html<'a> {
     named: &'a Option<String>,
     reference: &'a str,
     help_url: &'a str,
-    support: &'a Option<String>,
+    support: Option<Support<'a>>,
     automatic: &'a str,
     site_url: &'a str,
+}
+
+/// Where questions go, with the words around it.
+struct Support<'a> {
+    before: &'a str,
+    /// An address, and what it is called.
+    ways: Vec<(String, &'a str)>,
+    after: &'a str,
 }
 
 /// Writes `mail` for its reader. `links` is `None` for a notice, which also tells nothing
@@ -164,7 +172,7 @@ pub fn render(
     let said = match mail.template.as_str() {
         MAIL_HELD => recovery::held(mail, part, w),
         MAIL_REFUSED => recovery::refused(w),
-        MAIL_UNDONE => undone::said(w),
+        MAIL_UNDONE => undone::said(part, w),
         MAIL_RELEASED => recovery::released(part, w),
         MAIL_UNLOCKED => calm::unlocked(part, w),
         MAIL_SECURED => calm::secured(part, w),
@@ -187,7 +195,15 @@ pub fn render(
     let code = links.and_then(|links| links.code.as_ref());
     let code = code.map(|code| fill(&w.mail.code, &[("code", code)]));
     let name_of_account = mail.account_name.as_deref().and_then(account_name);
-    let named = name_of_account.map(|name| fill(&w.mail.trust_name, &[("name", &name)]));
+    let trust_name = match part {
+        RecipientPart::Owner => Some(&w.mail.trust_name),
+        RecipientPart::CoOwner => Some(&w.mail.trust_name_others),
+        // Its address may be a stranger's.
+        RecipientPart::Notice => None,
+    };
+    let named = trust_name
+        .zip(name_of_account)
+        .map(|(words, name)| fill(words, &[("name", &name)]));
     let links_note = links.filter(|_| !choices.is_empty()).map(|links| {
         let note = match (choices.len(), Leads::of(&mail.template, part)) {
             (1, Some(Leads::On)) => &w.mail.link_one,
@@ -196,8 +212,14 @@ pub fn render(
         };
         fill(note, &[("until", &w.time(links.valid_until))])
     });
-    let automatic = fill(&w.mail.automatic, &[("site", &name)]);
-    let support = support(site).map(|to| fill(&w.mail.support, &[("support", &to)]));
+    let automatic = own(
+        part == RecipientPart::Owner,
+        &w.mail.automatic,
+        &w.mail.automatic_others,
+    );
+    let automatic = fill(automatic, &[("site", &name)]);
+    let support = support(site, w);
+    let support_text = support.as_ref().map(Support::as_text);
     let help_url = format!("{public_url}/help");
     let by_hand = !choices.is_empty() && can_be_asked_for(&mail.template, part);
 
@@ -214,7 +236,7 @@ pub fn render(
         named: &named,
         reference: &reference,
         help_url: &help_url,
-        support: &support,
+        support: &support_text,
         automatic: &automatic,
         site_url: &site.url,
     }
@@ -235,7 +257,7 @@ pub fn render(
         named: &named,
         reference: &reference,
         help_url: &help_url,
-        support: &support,
+        support,
         automatic: &automatic,
         site_url: &site.url,
     }
@@ -257,6 +279,11 @@ struct Said<'a> {
     ask: &'a str,
 }
 
+/// What is said to the owner, and what to others about an account that is not theirs.
+fn own<'a>(is_owner: bool, own: &'a str, others: &'a str) -> &'a str {
+    if is_owner { own } else { others }
+}
+
 /// "Was this you?", or, for those who cannot answer, that somebody was asked.
 fn asked<'a>(mail: &MailRecord, part: RecipientPart, has_links: bool, w: &'a Words) -> Said<'a> {
     let locked = mail.locked.is_some();
@@ -275,7 +302,10 @@ fn asked<'a>(mail: &MailRecord, part: RecipientPart, has_links: bool, w: &'a Wor
     Said {
         subject,
         heading,
-        happened: &w.reason(&mail.reason).long,
+        happened: match part {
+            RecipientPart::Owner => &w.reason(&mail.reason).long,
+            _ => &w.facts.happened_others,
+        },
         done: done.into(),
         ask,
     }
@@ -301,14 +331,6 @@ fn facts<'a>(mail: &MailRecord, part: RecipientPart, w: &'a Words) -> Vec<Fact<'
     }
     if part == RecipientPart::Notice {
         return facts;
-    }
-    if !can_be_asked_for(&mail.template, part)
-        && let Some(reference) = clean::case_reference(&mail.case)
-    {
-        facts.push(Fact {
-            name: &w.facts.reference,
-            value: reference,
-        });
     }
     let mut places: Vec<String> = Vec::new();
     for code in mail.evidence.iter().filter_map(|e| e.country.as_deref()) {
@@ -338,6 +360,14 @@ fn facts<'a>(mail: &MailRecord, part: RecipientPart, w: &'a Words) -> Vec<Fact<'
         facts.push(Fact {
             name: &w.facts.device,
             value: device,
+        });
+    }
+    if !can_be_asked_for(&mail.template, part)
+        && let Some(reference) = clean::case_reference(&mail.case)
+    {
+        facts.push(Fact {
+            name: &w.facts.reference,
+            value: reference,
         });
     }
     facts
@@ -387,12 +417,25 @@ fn account_name(name: &str) -> Option<String> {
 }
 
 /// Where the site wants questions to go.
-fn support(site: &Site) -> Option<String> {
-    let ways: Vec<&str> = [&site.support_url, &site.support_email]
-        .into_iter()
-        .filter_map(|way| way.as_deref())
-        .collect();
-    (!ways.is_empty()).then(|| ways.join(", "))
+fn support<'a>(site: &'a Site, w: &'a Words) -> Option<Support<'a>> {
+    let url = site.support_url.as_deref().map(|url| (url.to_owned(), url));
+    let email = site.support_email.as_deref();
+    let email = email.map(|email| (format!("mailto:{email}"), email));
+    let ways: Vec<_> = url.into_iter().chain(email).collect();
+    let words = &w.mail.support;
+    let (before, after) = words.split_once("{support}").unwrap_or((words, ""));
+    (!ways.is_empty()).then_some(Support {
+        before,
+        ways,
+        after,
+    })
+}
+
+impl Support<'_> {
+    fn as_text(&self) -> String {
+        let ways: Vec<&str> = self.ways.iter().map(|(_, name)| *name).collect();
+        format!("{}{}{}", self.before, ways.join(", "), self.after)
+    }
 }
 
 /// Wraps each line of `text` at `width` columns, between words only, so that a link is
@@ -407,7 +450,8 @@ fn wrap(text: &str, width: usize) -> String {
             continue;
         }
         let mut column = 0;
-        for word in line.split_whitespace() {
+        // Where a line may not be broken, there is another blank.
+        for word in line.split(' ').filter(|word| !word.is_empty()) {
             let length = word.chars().count();
             if column > 0 && column + 1 + length > width {
                 out.push('\n');

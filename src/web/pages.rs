@@ -129,6 +129,7 @@ impl<'a> Pages<'a> {
             reference: clean::case_reference(reference).unwrap_or_default(),
             support_url: site.support_url.as_deref(),
             support_email: site.support_email.as_deref(),
+            status_url: site.status_url.as_deref(),
             refresh: None,
             stale: self.stale,
         }
@@ -157,12 +158,17 @@ impl<'a> Pages<'a> {
         let places = self.place_boxes(case);
         let me = owner.then(|| MeForm {
             text: match (locked, places.is_empty()) {
-                (false, _) => &p.me_text_asked,
+                (false, true) => &p.me_text_asked,
+                (false, false) => &p.me_text_asked_places,
                 (true, true) => &p.me_text_plain,
                 (true, false) => &p.me_text,
             },
             action: opened.path("/me"),
             places,
+            places_hint: match locked {
+                true => &p.places_hint,
+                false => &p.places_hint_asked,
+            },
             code: self.look.typed_code,
         });
         render(QuestionPage {
@@ -181,7 +187,7 @@ impl<'a> Pages<'a> {
                 Notice::Code => &p.notice_code,
             }),
             lead,
-            story: Some(self.story(case, self.w.done(scope, owner))),
+            story: Some(self.story(opened, case, self.w.done(scope, owner))),
             again: opened.path(""),
             co_owner: !owner,
             me,
@@ -214,6 +220,7 @@ impl<'a> Pages<'a> {
                 text: &p.general_me,
                 action: opened.path("/me"),
                 places: Vec::new(),
+                places_hint: &p.places_hint,
                 code: self.look.typed_code,
             }),
             not_me: self.not_me(opened, true),
@@ -230,6 +237,7 @@ impl<'a> Pages<'a> {
         let label = fill(&p.unlocked_next, &[("site", &clean::line(&site.name, 80))]);
         let home = Next::link(&label, site.url.clone());
         let owner = opened.link.part == RecipientPart::Owner;
+        let told = &self.w.mail.heading_notice;
         let (title, text, next) = match state {
             Settled::Secured if owner => return self.guide(opened, case, state),
             Settled::Recovered if owner && case.steps.is_some() => {
@@ -237,6 +245,9 @@ impl<'a> Pages<'a> {
             }
             // A co-owner has nothing more to do, and no way in of another's.
             Settled::Secured => (&p.secured_title, &p.secured_others, None),
+            Settled::Recovered if !owner => (told, &self.w.mail.recovered_others, None),
+            Settled::Closed if !owner => (told, &p.closed_others, None),
+            Settled::Unlocked if !owner => (told, &self.w.mail.unlocked_others, None),
             Settled::Recovered => (&p.recovered_title, &p.recovered_text, Some(home)),
             Settled::Closed => (&p.closed_title, &p.closed_text, Some(home)),
             Settled::Unlocked => (&p.unlocked_title, &p.unlocked_text, Some(home)),

@@ -21,14 +21,44 @@ fn gallery() {
     let broker = Broker::start();
     let pages = Pages::start(&broker);
     for locale in ["en", "de"] {
-        for template in ["unlocked", "secured", "recovered", "recovery_released"] {
+        for template in ["unlocked", "secured", "recovered", "our_mistake"] {
+            for part in ["owner", "co_owner"] {
+                let record = MailRecord {
+                    locale: Some(locale.into()),
+                    template: template.into(),
+                    account_name: Some("ann_1987".into()),
+                    part: part.into(),
+                    ..mail()
+                };
+                let name = format!("mail-{template}-{part}-{locale}");
+                write_mail(folder, &name, &record);
+            }
+        }
+        for template in ["recovery_held", "recovery_refused", "recovery_released"] {
+            for part in ["owner", "co_owner"] {
+                let record = MailRecord {
+                    locale: Some(locale.into()),
+                    template: template.into(),
+                    part: part.into(),
+                    ..crate::mail::recovery::held()
+                };
+                write_mail(folder, &format!("mail-{template}-{part}-{locale}"), &record);
+            }
+        }
+        for (part, locked) in [
+            ("owner", Some("unfamiliar")),
+            ("owner", None),
+            ("co_owner", Some("all")),
+            ("notice", Some("all")),
+        ] {
             let record = MailRecord {
                 locale: Some(locale.into()),
-                template: template.into(),
-                account_name: Some("ann_1987".into()),
+                part: part.into(),
+                locked: locked.map(str::to_owned),
                 ..mail()
             };
-            write_mail(folder, &format!("mail-{template}-{locale}"), &record);
+            let name = format!("mail-{part}-{}-{locale}", locked.unwrap_or("asked"));
+            write_mail(folder, &name, &record);
         }
         let steps = StepsRecord {
             secured: "2026-11-22T06:10:00.000Z".into(),
@@ -57,12 +87,20 @@ fn gallery() {
             let case = grown(state, locale);
             broker.write_case(&case);
             pages.wait_for_case(&case);
-            let link = token(&broker.config, &case, RecipientPart::Owner);
-            write(
+            for part in [RecipientPart::Owner, RecipientPart::CoOwner] {
+                let link = format!("/c/{}", token(&broker.config, &case, part));
+                let name = format!("{state}-{}-{locale}", part.as_str());
+                write(folder, &pages, &name, &link);
+            }
+            let again = format!(
+                "/c/{}/status?answer=resend",
+                token(&broker.config, &case, RecipientPart::Owner)
+            );
+            save(
                 folder,
                 &pages,
-                &format!("{state}-{locale}"),
-                &format!("/c/{link}"),
+                &format!("resent-{locale}"),
+                pages.get_in(&again, locale).body,
             );
         }
         for state in ["held", "needs_operator", "released", "cancelled"] {
@@ -77,7 +115,12 @@ fn gallery() {
                 &format!("/c/{link}"),
             );
         }
-        for (name, path) in [("forged", "/c/x"), ("help", "/help"), ("missing", "/")] {
+        for (name, path) in [
+            ("forged", "/c/x"),
+            ("help", "/help"),
+            ("help-done", "/help?sent=1"),
+            ("missing", "/"),
+        ] {
             let html = pages.get_in(path, locale).body;
             save(folder, &pages, &format!("{name}-{locale}"), html);
         }
@@ -87,14 +130,6 @@ fn gallery() {
             &MailRecord {
                 locale: Some(locale.into()),
                 ..mail()
-            },
-        );
-        write_mail(
-            folder,
-            &format!("mail-recovery-{locale}"),
-            &MailRecord {
-                locale: Some(locale.into()),
-                ..crate::mail::recovery::held()
             },
         );
     }
@@ -112,10 +147,6 @@ fn gallery() {
     );
     let open = grown("open", "en");
     let link = format!("/c/{}", token(&broker.config, &open, RecipientPart::Owner));
-    let co_owner = format!(
-        "/c/{}",
-        token(&broker.config, &open, RecipientPart::CoOwner)
-    );
     let unknown = format!(
         "/c/{}",
         token(&broker.config, &case("open"), RecipientPart::Owner)
@@ -145,34 +176,17 @@ fn gallery() {
         "still",
         &format!("{link}/status?answer=me&version=0"),
     );
-    write(folder, &pages, "co-owner", &co_owner);
     write(folder, &pages, "general", &unknown);
     write(folder, &pages, "expired", &expired);
     let again = pages.post(&format!("{link}/me"), &[("version", "1")]).body;
     save(folder, &pages, "no-place", again);
-    write_mail(
-        folder,
-        "mail-co-owner",
-        &MailRecord {
-            part: "co_owner".into(),
-            ..mail()
-        },
-    );
-    write_mail(
-        folder,
-        "mail-notice",
-        &MailRecord {
-            part: "notice".into(),
-            ..mail()
-        },
-    );
 }
 
 /// A recovery that was asked for twice.
 fn recovery(state: &str, locale: &str) -> CaseRecord {
     let until = wall_clock().plus_ms(52_000_000).to_string();
     CaseRecord {
-        id: format!("k-{state}-{locale}-4e1f77"),
+        id: format!("k-{}-{locale}-4e1f77", state.replace('_', "-")),
         reason: "recovery_requested".into(),
         places: Vec::new(),
         until: Some(until),

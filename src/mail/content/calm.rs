@@ -1,6 +1,6 @@
 //! What the mails say that ask nothing: how a case stands by now.
 
-use super::{Choice, Links, Said};
+use super::{Choice, Links, Said, own};
 use crate::engine::output::RecipientPart;
 use crate::locale::Words;
 
@@ -12,10 +12,10 @@ pub(super) fn unlocked(part: RecipientPart, w: &Words) -> Said<'_> {
         subject: own(owner, &m.subject_unlocked, &m.subject_unlocked_others),
         heading: own(owner, &m.heading_unlocked, &m.heading_notice),
         happened: own(owner, &m.unlocked, &m.unlocked_others),
-        done: m.unlocked_done.as_str().into(),
+        done: own(owner, &m.unlocked_done, &m.unlocked_done_others).into(),
         ask: match part {
             RecipientPart::Notice => &m.notice,
-            _ => &m.unlocked_ask,
+            _ => own(owner, &m.unlocked_ask, &m.unlocked_ask_others),
         },
     }
 }
@@ -48,13 +48,9 @@ pub(super) fn recovered(part: RecipientPart, w: &Words) -> Said<'_> {
         done: m.recovered_done.as_str().into(),
         ask: match part {
             RecipientPart::Notice => &m.notice,
-            _ => &m.recovered_ask,
+            _ => own(owner, &m.recovered_ask, &m.recovered_ask_others),
         },
     }
-}
-
-fn own<'a>(is_owner: bool, own: &'a str, others: &'a str) -> &'a str {
-    if is_owner { own } else { others }
 }
 
 pub(super) fn not_me<'a>(links: &'a Links, part: RecipientPart, w: &'a Words) -> Vec<Choice<'a>> {

@@ -56,8 +56,9 @@ pub(super) fn released(part: RecipientPart, w: &Words) -> Said<'_> {
         },
         done: r.released_text.as_str().into(),
         ask: match part {
+            RecipientPart::Owner => &r.released_ask,
+            RecipientPart::CoOwner => &r.released_ask_others,
             RecipientPart::Notice => &w.mail.notice,
-            _ => &r.released_ask,
         },
     }
 }

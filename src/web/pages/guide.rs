@@ -32,7 +32,6 @@ impl Pages<'_> {
             ],
             come_back: fill(&g.come_back, &[("until", &until)]),
             again: opened.path(""),
-            status_url: self.look.site.status_url.as_deref(),
         })
     }
 
@@ -70,12 +69,17 @@ impl Pages<'_> {
             let label = &self.w.page.secured_next_button;
             (label.as_str(), Way::Link(url), !open)
         });
+        // What is done needs no advice any more, but for the places where the old one opens.
         let text = match (open, is_next) {
             (true, true) => &g.password_support,
-            _ => &g.password_text,
+            (false, true) => &g.password_text,
+            (_, false) => &g.password_again,
         };
-        let mut notes = vec![g.password_again.as_str()];
-        notes.extend(site.password_note.as_deref().filter(|_| is_next));
+        let mut notes = Vec::new();
+        if is_next {
+            notes.push(g.password_again.as_str());
+            notes.extend(site.password_note.as_deref());
+        }
         let provider = site.provider_url.as_ref();
         let provider = provider.map(|url| (g.provider_link.as_str(), url.clone()));
         Step {

@@ -90,7 +90,7 @@ impl Pages<'_> {
         } else {
             r.lead_soon.clone()
         };
-        let mut story = self.story(case, &r.done);
+        let mut story = self.story(opened, case, &r.done);
         if let Some(until) = until {
             story.add_fact_before_last(&r.goes_through, self.w.time(until));
         }

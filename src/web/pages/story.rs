@@ -1,16 +1,24 @@
 //! What happened, as a page tells it: known words, times, and addresses that parse.
 
 use super::view::{Fact, PlaceBox, Row, Story};
-use super::{Pages, RecoveryState};
+use super::{Opened, Pages, RecoveryState};
+use crate::engine::output::RecipientPart;
 use crate::locale::{self, device, fill};
 use crate::record::{CaseRecord, EvidenceRecord};
 
 impl<'a> Pages<'a> {
     /// `done` is what was done about it.
-    pub(super) fn story(&self, case: &CaseRecord, done: &str) -> Story<'a> {
+    pub(super) fn story(&self, opened: Opened<'_>, case: &CaseRecord, done: &str) -> Story<'a> {
         let w = self.w;
         let reason = w.reason(&case.reason);
+        let owner = opened.link.part == RecipientPart::Owner;
         let mut facts = Vec::new();
+        if !owner {
+            facts.push(Fact {
+                name: &w.facts.about,
+                value: reason.short.clone(),
+            });
+        }
         let mut times: Vec<_> = case
             .evidence
             .iter()
@@ -61,7 +69,11 @@ impl<'a> Pages<'a> {
         });
         let evidence: Vec<Row> = case.evidence.iter().map(|e| self.row(e)).collect();
         Story {
-            happened: &reason.long,
+            happened: if owner {
+                &reason.long
+            } else {
+                &w.facts.happened_others
+            },
             facts,
             evidence_title: fill(&w.page.evidence, &[("count", &evidence.len().to_string())]),
             evidence,

@@ -15,6 +15,7 @@ pub(super) struct Frame<'a> {
     pub(super) reference: String,
     pub(super) support_url: Option<&'a str>,
     pub(super) support_email: Option<&'a str>,
+    pub(super) status_url: Option<&'a str>,
     /// Loaded again from here after two seconds.
     pub(super) refresh: Option<String>,
     /// Kafka is away or slow: what the page shows may be old.
@@ -23,7 +24,7 @@ pub(super) struct Frame<'a> {
 
 impl Frame<'_> {
     pub(super) fn has_support(&self) -> bool {
-        self.support_url.is_some() || self.support_email.is_some()
+        self.support_url.is_some() || self.support_email.is_some() || self.status_url.is_some()
     }
 
     pub(super) fn support_mail_words(&self) -> String {
@@ -73,6 +74,7 @@ pub(super) struct MeForm<'a> {
     pub(super) text: &'a str,
     pub(super) action: String,
     pub(super) places: Vec<PlaceBox>,
+    pub(super) places_hint: &'a str,
     /// Whether it asks for the code that stands in the mail.
     pub(super) code: bool,
 }
@@ -168,7 +170,6 @@ pub(super) struct GuidePage<'a> {
     pub(super) steps: Vec<Step<'a>>,
     pub(super) come_back: String,
     pub(super) again: String,
-    pub(super) status_url: Option<&'a str>,
 }
 
 #[derive(Template)]

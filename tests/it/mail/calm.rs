@@ -90,6 +90,34 @@ fn the_subject_and_the_first_line_say_what_matters_on_a_locked_phone() {
     assert!(shown.starts_with("Somebody signed in to your account from a country"));
 }
 
+/// Whoever is not known to be the owner is told of an account, not of theirs.
+#[test]
+fn nobody_but_the_owner_is_told_of_an_account_of_theirs() {
+    for template in [
+        "was_this_you",
+        "unlocked",
+        "secured",
+        "recovered",
+        "our_mistake",
+        "recovery_held",
+        "recovery_refused",
+        "recovery_released",
+    ] {
+        for (locale, yours) in [("en", "your account"), ("de", "ihr konto")] {
+            for part in ["co_owner", "notice"] {
+                let content = told(&MailRecord {
+                    account_name: Some("ann_1987".into()),
+                    ..about(template, part, locale)
+                });
+                let said = format!("{}\n{}", content.subject, content.text).to_lowercase();
+                let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+                assert!(!said.contains(yours), "{template} {part}: {said}");
+                assert!(!said.contains("ihres kontos"), "{template} {part}: {said}");
+            }
+        }
+    }
+}
+
 /// Text and HTML say the same: every line of the text stands in the HTML too.
 #[test]
 fn both_parts_of_a_mail_say_the_same() {
@@ -113,7 +141,10 @@ fn both_parts_of_a_mail_say_the_same() {
         let plain = |text: &str| {
             let text = tags.replace_all(text, " ");
             let text = text.replace("&#39;", "'").replace("&amp;", "&");
-            text.split_whitespace().collect::<Vec<_>>().join(" ")
+            text.split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+                .replace(" ,", ",")
         };
         let html = plain(&content.html);
         for paragraph in content.text.split("\n\n") {

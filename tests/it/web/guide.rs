@@ -171,3 +171,38 @@ fn each_mail_has_a_code_of_its_own() {
     assert_ne!(keys.code(&first), keys.code(&second));
     assert_eq!(keys.code(&first), keys.code(&first));
 }
+
+#[test]
+fn a_co_owner_reads_of_the_account_and_never_of_theirs() {
+    let broker = Broker::start();
+    let pages = Pages::start(&broker);
+    for state in [
+        "open",
+        "asked",
+        "unlocked",
+        "secured",
+        "recovered",
+        "closed",
+    ] {
+        for (locale, yours) in [("en", "your account"), ("de", "ihr konto")] {
+            let case = CaseRecord {
+                id: format!("k-{state}-{locale}"),
+                locale: Some(locale.into()),
+                ..secured(state, StepsRecord::default())
+            };
+            broker.write_case(&case);
+            pages.wait_for_case(&case);
+            let link = token(&broker.config, &case, RecipientPart::CoOwner);
+            let page = pages.get(&format!("/c/{link}")).content().to_lowercase();
+            assert!(!page.contains(yours), "{state}: {page}");
+        }
+    }
+}
+
+#[test]
+fn a_place_that_is_left_unticked_keeps_open_what_was_never_locked() {
+    let (_broker, pages, link) = with_case(&case("asked"));
+    let page = pages.get(&link).content();
+    assert!(page.contains("If a place stays without a tick, the matter stays open."));
+    assert!(!page.contains("stays locked"), "{page}");
+}
