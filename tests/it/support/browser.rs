@@ -36,6 +36,43 @@ pub enum Looks {
     Desk,
 }
 
+/// The colours that somebody's device prefers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Light,
+    Dark,
+}
+
+impl Scheme {
+    pub const ALL: [Scheme; 2] = [Scheme::Light, Scheme::Dark];
+
+    /// As style sheets call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scheme::Light => "light",
+            Scheme::Dark => "dark",
+        }
+    }
+}
+
+/// What is checked: a mail is no whole page, and has no landmarks of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Page,
+    Mail,
+}
+
+impl Kind {
+    /// What axe-core is to look for: all it knows, or what WCAG 2.2 demands at level AA.
+    fn rules(self) -> Value {
+        match self {
+            Kind::Page => json!({}),
+            Kind::Mail => json!({ "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa",
+                                              "wcag22aa"] }),
+        }
+    }
+}
+
 /// A running driver: the browser that it starts ends with it.
 pub struct Driver {
     _process: Process,
@@ -71,13 +108,14 @@ impl Driver {
         })
     }
 
-    pub fn open(&self, looks: Looks) -> Browser<'_> {
+    /// A window of somebody who reads `language`.
+    pub fn open(&self, looks: Looks, language: &str) -> Browser<'_> {
         let profile = self.folder.path().join(format!("{looks:?}"));
         let mut options = json!({
             "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                     "--hide-scrollbars", "--lang=en", "--window-size=1000,900",
+                     "--hide-scrollbars", "--window-size=1000,900",
                      format!("--user-data-dir={}", profile.display())],
-            "prefs": { "intl.accept_languages": "en" },
+            "prefs": { "intl.accept_languages": language },
         });
         if looks == Looks::Phone {
             options["mobileEmulation"] =
@@ -117,10 +155,31 @@ impl Browser<'_> {
             .unwrap_or_else(|e| panic!("{url} cannot be opened: {e}"));
     }
 
-    /// The path of the page that is shown.
+    /// Shows a document that has no address, such as a mail.
+    pub fn show(&self, html: &str) {
+        let html = base64::engine::general_purpose::STANDARD.encode(html);
+        self.goto(&format!("data:text/html;charset=utf-8;base64,{html}"));
+    }
+
+    /// The address of the page that is shown.
+    pub fn url(&self) -> String {
+        let url = self.wait(self.client.current_url()).expect("an address");
+        url.to_string()
+    }
+
+    /// Its path.
     pub fn path(&self) -> String {
         let url = self.wait(self.client.current_url()).expect("an address");
         url.path().to_owned()
+    }
+
+    /// Prefers these colours from here on.
+    pub fn prefer(&self, scheme: Scheme) {
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme.name() });
+        self.command(
+            "Emulation.setEmulatedMedia",
+            json!({ "features": [feature] }),
+        );
     }
 
     /// What stands on the page, as a person reads it.
@@ -131,6 +190,31 @@ impl Browser<'_> {
         });
         // Between two pages there may be none.
         text.unwrap_or_default()
+    }
+
+    /// What stands in the one element that `css` selects.
+    #[track_caller]
+    pub fn text_of(&self, css: &str) -> String {
+        let text = self.wait(async {
+            let element = self.client.find(Locator::Css(css)).await?;
+            element.text().await
+        });
+        text.unwrap_or_else(|e| panic!("{css}: {e}"))
+    }
+
+    /// What `css` selects that is shown and is less than `height` CSS pixels high.
+    pub fn lower_than(&self, height: f64, css: &str) -> Vec<String> {
+        self.wait(async {
+            let mut low = Vec::new();
+            for element in self.client.find_all(Locator::Css(css)).await? {
+                let (_, _, width, high) = element.rectangle().await?;
+                if width > 0.0 && high < height {
+                    low.push(format!("{high} px: {}", element.text().await?));
+                }
+            }
+            Ok::<_, fantoccini::error::CmdError>(low)
+        })
+        .expect("elements")
     }
 
     /// Waits until the page says `words`.
@@ -201,14 +285,15 @@ impl Browser<'_> {
     }
 
     /// Violations that axe-core finds, a line each. The window must have scripts.
-    pub fn violations(&self, axe: &Path) -> Vec<String> {
+    pub fn violations(&self, axe: &Path, kind: Kind) -> Vec<String> {
         let source = std::fs::read_to_string(axe).expect("axe-core");
         self.wait(self.client.execute(&source, Vec::new()))
             .expect("axe-core runs");
         let found = self.wait(self.client.execute_async(
             "const done = arguments[arguments.length - 1]; \
-             axe.run().then(r => done(r.violations), e => done([{id: String(e), nodes: []}]));",
-            Vec::new(),
+             axe.run(arguments[0]).then(r => done(r.violations), \
+                                        e => done([{id: String(e), nodes: []}]));",
+            vec![kind.rules()],
         ));
         let found = found.expect("an answer");
         let lines = found.as_array().into_iter().flatten().map(|violation| {
