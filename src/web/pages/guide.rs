@@ -94,9 +94,11 @@ impl Pages<'_> {
     fn second_factor(&self, steps: &StepsRecord, open: bool) -> Step<'_> {
         let g = &self.w.guide;
         let url = self.look.site.two_factor_url.as_ref().filter(|_| open);
+        let done = self.done_at(steps.second_factor.as_deref());
+        let is_next = done.is_none();
         Step {
-            done: self.done_at(steps.second_factor.as_deref()),
-            way: self.link(url, &g.factor_link, true),
+            done,
+            way: self.link(url, &g.factor_link, is_next),
             notes: match open {
                 true => Vec::new(),
                 false => vec![g.factor_wait.as_str()],

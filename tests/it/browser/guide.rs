@@ -62,6 +62,7 @@ fn the_guided_way_is_walked_left_and_come_back_to_until_everything_is_done() {
     visit.looks_again_until("#second-factor.done");
     visit.sees("You are back in", "all-done");
     assert_eq!(done(), 4, "all but what doorward cannot see");
+    assert_eq!(visit.phone.count(".step .primary"), 0, "nothing is next");
     assert_eq!(
         stand(),
         "Your account is open again, for you alone, and everything that we can see is done."
