@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::batch::{Batch, Flight, Limits};
+use super::batch::{Batch, Flight};
 use super::latest::{Knowledge, Latest};
 use super::output;
 use crate::clock::Clock;
@@ -215,14 +215,14 @@ impl Core {
         let said_something = !outputs.decisions.is_empty() || outputs.is_urgent();
         if said_something {
             if outputs.is_urgent() {
-                self.batch.urgent(source.partition);
+                self.batch.urgent();
             }
             for decision in &outputs.decisions {
                 self.counters.decision(decision, now);
             }
             for command in &outputs.commands {
                 self.counters.command(command.kind);
-                self.batch.command(source.partition, received);
+                self.batch.command(received);
             }
             output::records(outputs, &self.known.provenance, |record| {
                 self.batch.push(source.partition, record);
@@ -286,16 +286,12 @@ impl Core {
         self.partitions.keys().copied()
     }
 
-    /// Freezes the batch, or, where `first` says when it must go, what should go first.
-    pub fn close_batch(&mut self, batch_id: String, first: Option<Limits>) -> Flight {
-        let now = self.clock.monotonic();
+    /// Freezes the batch.
+    pub fn close_batch(&mut self, batch_id: String) -> Flight {
         let (engine, partitions) = (&self.engine, &self.partitions);
-        let encode =
-            |partition, key| engine.encode_state(&partitions.get(&partition)?.accounts, key);
-        match first {
-            Some(limits) => self.batch.close_first(batch_id, now, limits, encode),
-            None => self.batch.close(batch_id, encode),
-        }
+        self.batch.close(batch_id, |partition, key| {
+            engine.encode_state(&partitions.get(&partition)?.accounts, key)
+        })
     }
 
     /// Adds what was counted to the shared metrics; `lag` tells how far behind a partition
