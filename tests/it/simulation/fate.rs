@@ -146,6 +146,7 @@ impl Fate {
                 };
                 host::add(&self.hosts, name);
             }
+            Mishap::Reload { host } => host::reload(&self.hosts, host),
             Mishap::Clock { host, ms } => world.set_wall_off(process(host), ms),
             Mishap::Smtp { attempts, answer } => {
                 let mut server = self.server.borrow_mut();

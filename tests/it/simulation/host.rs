@@ -92,6 +92,20 @@ lock_budget: 1
 ",
 ];
 
+/// A rule that no event matches. Where a process starts with it, it has the accounts' own
+/// bytes, and what `new-country` knows stands in their boxes.
+const NOBODY: &str = r"
+schema: 1
+id: another-country
+title: A sign-in that nobody makes
+severity: low
+mode: shadow
+when: { type: login, outcome: success, country: [NZ, AU] }
+by: account
+detect:
+  first_seen: { of: country, forget_after: 365d, learn: { events: 1 } }
+";
+
 static SHARED: LazyLock<(Arc<RuleSet>, Arc<Facts>, Arc<Metrics>)> = LazyLock::new(|| {
     let facts = Facts {
         asn: None,
@@ -104,6 +118,33 @@ static SHARED: LazyLock<(Arc<RuleSet>, Arc<Facts>, Arc<Metrics>)> = LazyLock::ne
         Arc::new(Metrics::new()),
     )
 });
+
+/// Decides as the first set does, and is another.
+static OTHER: LazyLock<Arc<RuleSet>> = LazyLock::new(|| {
+    let texts: Vec<&str> = [NOBODY].into_iter().chain(RULES).collect();
+    Arc::new(rule_set(&texts))
+});
+
+/// The other of the two, as the reloader of a process with `rules` would hand it out.
+fn other_than(rules: &RuleSet) -> Arc<RuleSet> {
+    match rules.hash() == OTHER.hash() {
+        true => Arc::clone(&SHARED.0),
+        false => {
+            let texts: Vec<&str> = [NOBODY].into_iter().chain(RULES).collect();
+            let mut other = rule_set(&texts);
+            other.keep_residents_of(rules);
+            Arc::new(other)
+        }
+    }
+}
+
+fn knowledge(rules: Arc<RuleSet>) -> Knowledge {
+    Knowledge {
+        rules,
+        facts: Arc::clone(&SHARED.1),
+        provenance: provenance(),
+    }
+}
 
 /// The keys that sign answers.
 pub fn answer_keys() -> MacKeys {
@@ -138,6 +179,8 @@ pub struct Host {
     pub name: String,
     pub process: ProcessId,
     stop: Stop,
+    /// The rules that its shards take over.
+    latest: Latest,
     /// Whether it should run: one that was not asked to end is started again.
     pub wanted: bool,
 }
@@ -171,8 +214,14 @@ impl Hosts {
         }))
     }
 
-    fn start_process(&mut self, this: &SharedHosts, name: &str) -> (ProcessId, Stop) {
+    fn start_process(
+        &mut self,
+        this: &SharedHosts,
+        name: &str,
+        rules: Arc<RuleSet>,
+    ) -> (ProcessId, Stop, Latest) {
         self.starts += 1;
+        let latest = Latest::new(knowledge(rules));
         let world = &self.world;
         let process = world.add_process();
         let stop = Stop::new();
@@ -196,11 +245,7 @@ impl Hosts {
             let parts = Parts {
                 shard,
                 batch_prefix: format!("{name}-{}", self.starts),
-                latest: Latest::new(Knowledge {
-                    rules: Arc::clone(&SHARED.0),
-                    facts: Arc::clone(&SHARED.1),
-                    provenance: provenance(),
-                }),
+                latest: latest.clone(),
                 settings: settings_of(self.partitions),
                 commit_every: Duration::from_secs(1),
                 commit_accounts: 100,
@@ -220,18 +265,20 @@ impl Hosts {
             };
             world.add_actor(Box::new(actor), world.now() + 1);
         }
-        (process, stop)
+        (process, stop, latest)
     }
 }
 
 /// Starts one more process; returns its number among all.
 pub fn add(hosts: &SharedHosts, name: String) -> usize {
     let mut of = hosts.borrow_mut();
-    let (process, stop) = of.start_process(hosts, &name);
+    let rules = Arc::clone(&SHARED.0);
+    let (process, stop, latest) = of.start_process(hosts, &name, rules);
     of.all.push(Host {
         name,
         process,
         stop,
+        latest,
         wanted: true,
     });
     of.all.len() - 1
@@ -247,9 +294,21 @@ pub fn start_again(hosts: &SharedHosts, host: usize) {
     // Whoever was asked to end and did not is ended before another takes its place.
     of.world.kill(of.all[host].process);
     let name = of.all[host].name.clone();
-    let (process, stop) = of.start_process(hosts, &name);
-    of.all[host].process = process;
-    of.all[host].stop = stop;
+    // It reads the files that its predecessor took over.
+    let is_other = of.all[host].latest.get().rules.hash() == OTHER.hash();
+    let rules = Arc::clone(if is_other { &OTHER } else { &SHARED.0 });
+    let (process, stop, latest) = of.start_process(hosts, &name, rules);
+    let of = &mut of.all[host];
+    (of.process, of.stop, of.latest) = (process, stop, latest);
+}
+
+/// Hands a process the other rule set.
+pub fn reload(hosts: &SharedHosts, host: usize) {
+    let of = hosts.borrow();
+    let (world, host) = (&of.world, &of.all[host]);
+    let other = other_than(&host.latest.get().rules);
+    world.note(|| format!("{} takes over the rule set {}", host.name, other.hash()));
+    host.latest.publish(knowledge(other));
 }
 
 /// Asks a process to end.

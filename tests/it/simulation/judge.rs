@@ -180,7 +180,7 @@ fn state_of(
             side.note_time(engine, later, &mut Outputs::default());
         }
     }
-    let accounts = (0..super::tale::ACCOUNTS).map(|account| format!("u-{account}"));
+    let accounts = (0..super::tale::CROWD).map(|account| format!("u-{account}"));
     accounts
         .map(|account| (engine.state_key(&account), account))
         .chain([(engine.partition_key(), "lock budgets".to_owned())])

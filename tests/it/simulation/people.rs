@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::bug::Bug;
 use super::host::answer_keys;
-use super::tale::{Answer, Kind, Moment, What};
+use super::tale::{Answer, Kind, Moment, Request, What};
 
 static LINKS: LazyLock<LinkKeys> = LazyLock::new(|| {
     let key = NamedKey {
@@ -111,15 +111,21 @@ impl People {
             }
             What::Junk { account } => publish(world, &name(account), b"{\"id\": 7".to_vec()),
             What::Answer { mail, answer } => self.answer(world, mail, answer, now),
-            What::Unlock { account } => {
+            What::Operate { account, request } => {
                 self.requests += 1;
                 let id = format!("q-{}", self.requests);
                 let account = name(account);
+                let (request, rule) = match request {
+                    Request::Unlock => ("unlock", None),
+                    Request::Undo { rule } => ("undo", Some(rule)),
+                    Request::Resend => ("resend", None),
+                };
                 let request = OperatorRequest {
                     id: &id,
                     account: &account,
                     case: None,
-                    request: "unlock",
+                    rule,
+                    request,
                     operator: "support",
                     reason: "asked by phone",
                     time: now,

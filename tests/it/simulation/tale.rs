@@ -1,6 +1,8 @@
 //! What happens in a history: a list of traffic and a list of misfortunes, both drawn from
 //! one seed, and both able to lose items, so that a failing history can be made short.
 
+mod more;
+
 use std::fmt;
 
 use doorward::sim::network::{Ask, Trouble};
@@ -41,8 +43,8 @@ pub enum What {
     Junk { account: u8 },
     /// An owner follows the link of a mail.
     Answer { mail: u8, answer: Answer },
-    /// An operator unlocks an account.
-    Unlock { account: u8 },
+    /// An operator asks for something about an account.
+    Operate { account: u8, request: Request },
     /// Nothing, for so long: all clocks move at once, when everybody is idle.
     Leap { minutes: u64 },
 }
@@ -75,6 +77,16 @@ pub enum Answer {
     NotMe,
     Resend,
     CancelRecovery,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Request {
+    Unlock,
+    /// The lock of this rule was a mistake.
+    Undo {
+        rule: &'static str,
+    },
+    Resend,
 }
 
 /// One misfortune.
@@ -143,6 +155,10 @@ pub enum Mishap {
     Twin {
         host: usize,
     },
+    /// It takes over the other of two rule sets that decide alike.
+    Reload {
+        host: usize,
+    },
     /// The machine's time of day is set wrong.
     Clock {
         host: usize,
@@ -187,6 +203,7 @@ impl Mishap {
             | Mishap::Cut { host, .. }
             | Mishap::Starve { host, .. }
             | Mishap::Twin { host }
+            | Mishap::Reload { host }
             | Mishap::Clock { host, .. } => Some(host),
             _ => None,
         }
@@ -195,6 +212,8 @@ impl Mishap {
 
 /// Accounts that anything happens to.
 pub const ACCOUNTS: u8 = 8;
+/// Accounts that are attacked where everybody is.
+pub const CROWD: u8 = 16;
 /// How long traffic and misfortune last.
 pub const SPAN_MS: u64 = 40_000;
 
@@ -225,6 +244,7 @@ impl Tale {
                 tale.faults.push(Fault { at, what });
             }
         }
+        tale.draw_more(rng);
         tale.traffic.sort_by_key(|moment| moment.at);
         tale.faults.sort_by_key(|fault| fault.at);
         tale
@@ -368,8 +388,9 @@ impl Tale {
                 2 => What::Junk {
                     account: rng.u8(0..ACCOUNTS),
                 },
-                3 => What::Unlock {
+                3 => What::Operate {
                     account: rng.u8(0..ACCOUNTS),
+                    request: Request::Unlock,
                 },
                 4 => What::Leap {
                     minutes: rng.u64(1..30),
