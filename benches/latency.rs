@@ -1,7 +1,8 @@
 //! From an event's publication to its command in the hands of a read_committed reader, while
 //! ordinary traffic goes by: half of what this machine can do, and 50,000 events a second.
 //! The same without transactions, and the same with a bare loop in the shard's place, which
-//! reads, decides nothing, and commits a command for each event that would lock: the floor.
+//! reads, decides nothing, and commits what a lock causes for each event that would lock: the
+//! floor.
 //!
 //! "What it can do" is measured first: the same traffic as fast as it can be published, with
 //! broker, publisher, shard and reader on the same cores. Where the time goes is printed stage
@@ -44,7 +45,7 @@ use support::kafka::Cluster;
 const PARTITIONS: i32 = 4;
 const ACCOUNTS: usize = 20_000;
 /// Accounts that are locked while it is measured, and how many a second.
-const LOCKS: usize = 400;
+const LOCKS: usize = 800;
 const FIXED: f64 = 50_000.0;
 const LOCKS_PER_SECOND: f64 = 50.0;
 const FULL: Duration = Duration::from_secs(5);
@@ -54,10 +55,13 @@ fn main() {
         return;
     }
     let Some(cluster) = rig::broker() else { return };
-    let ordinary = traffic::events(200_000, ACCOUNTS);
-    let bare = Site::run(cluster, Runs::Bare, |site| site.measure(&ordinary));
-    let plain = Site::run(cluster, Runs::Plain, |site| site.measure(&ordinary));
-    let with = Site::run(cluster, Runs::Shard, |site| site.measure(&ordinary));
+    let mut ordinary: Vec<Fresh> = traffic::events(200_000, ACCOUNTS)
+        .into_iter()
+        .map(Fresh::new)
+        .collect();
+    let bare = Site::run(cluster, Runs::Bare, |site| site.measure(&mut ordinary));
+    let plain = Site::run(cluster, Runs::Plain, |site| site.measure(&mut ordinary));
+    let with = Site::run(cluster, Runs::Shard, |site| site.measure(&mut ordinary));
     let all = [&with, &plain, &bare];
     report("half load", all.map(|measured| &measured.half));
     report("50,000 events/s", all.map(|measured| &measured.fixed));
@@ -157,7 +161,8 @@ impl Site<'_> {
         let producer = cluster
             .client()
             .set("partitioner", "murmur2_random")
-            .set("linger.ms", "1")
+            // The default of librdkafka and of the Java client, which pipelines use.
+            .set("linger.ms", "5")
             .set("queue.buffering.max.messages", "20000")
             .create_with_context(stages.clone())
             .expect("a producer");
@@ -180,7 +185,7 @@ impl Site<'_> {
         measured
     }
 
-    fn measure(&mut self, ordinary: &[Vec<u8>]) -> Measured {
+    fn measure(&mut self, ordinary: &mut [Fresh]) -> Measured {
         for n in 0..2 * LOCKS {
             self.send(&account(n), &login(n, "first", "81.167.144.58"));
         }
@@ -200,7 +205,7 @@ impl Site<'_> {
     }
 
     /// Locks account after account while `rate` ordinary events a second go by.
-    fn lock_at(&mut self, rate: f64, ordinary: &[Vec<u8>]) -> Ways {
+    fn lock_at(&mut self, rate: f64, ordinary: &mut [Fresh]) -> Ways {
         self.stages.clear();
         let reading = AtomicBool::new(false);
         let (cluster, commands) = (self.cluster, self.topics.commands.clone());
@@ -244,13 +249,14 @@ impl Site<'_> {
         }
     }
 
-    fn send_ordinary(&mut self, ordinary: &[Vec<u8>], count: usize) {
+    fn send_ordinary(&mut self, ordinary: &mut [Fresh], count: usize) {
+        let now = format!("{:.3}", jiff::Timestamp::now());
         for _ in 0..count {
             let n = self.sent;
-            self.send(
-                &format!("u-{:07}", n % ordinary.len() % ACCOUNTS),
-                &ordinary[n % ordinary.len()],
-            );
+            let event = &mut ordinary[n % ordinary.len()];
+            event.renew(n, &now);
+            let key = format!("u-{:07}", n % ordinary.len() % ACCOUNTS);
+            self.send(&key, &ordinary[n % ordinary.len()].payload);
         }
     }
 
@@ -298,13 +304,7 @@ fn bare_loop(mut log: Watched, counted: &AtomicU64, stop: &Stop) {
             offsets.retain(|(partition, _)| *partition != record.partition);
             offsets.push((record.partition, record.offset + 1));
             if key.starts_with(stages::FOLLOWED) && payload.starts_with(br#"{"id":"second"#) {
-                records.push(OutputRecord {
-                    topic: OutputTopic::Commands,
-                    key: key.to_vec(),
-                    payload: Some(vec![b'x'; 500]),
-                    partition: None,
-                    headers: Vec::new(),
-                });
+                records.extend(lock(key, record.partition));
             }
         })
         .expect("records");
@@ -316,6 +316,53 @@ fn bare_loop(mut log: Watched, counted: &AtomicU64, stop: &Stop) {
         }
     }
     log.close();
+}
+
+/// As many records, as large, as a lock causes.
+fn lock(account: &[u8], partition: i32) -> Vec<OutputRecord> {
+    let record = |topic, bytes: usize, partition| OutputRecord {
+        topic,
+        key: account.to_vec(),
+        payload: Some(vec![b'x'; bytes]),
+        partition,
+        headers: Vec::new(),
+    };
+    vec![
+        record(OutputTopic::Commands, 500, None),
+        record(OutputTopic::Decisions, 900, None),
+        record(OutputTopic::Cases, 900, None),
+        record(OutputTopic::Mail, 900, None),
+        record(OutputTopic::State, 600, Some(partition)),
+    ]
+}
+
+/// An event that can be sent again as another one: one that was seen before, or that is a week
+/// old, changes no account.
+struct Fresh {
+    payload: Vec<u8>,
+    id: usize,
+    time: usize,
+}
+
+impl Fresh {
+    fn new(payload: Vec<u8>) -> Fresh {
+        let after = |name: &[u8]| {
+            let at = memchr::memmem::find(&payload, name).expect("the field");
+            at + name.len()
+        };
+        Fresh {
+            id: after(br#""id":""#),
+            time: after(br#""time":""#),
+            payload,
+        }
+    }
+
+    /// Makes it the event `number`, of the time `now`.
+    fn renew(&mut self, number: usize, now: &str) {
+        let id = format!("{number:016x}");
+        self.payload[self.id..self.id + id.len()].copy_from_slice(id.as_bytes());
+        self.payload[self.time..self.time + now.len()].copy_from_slice(now.as_bytes());
+    }
 }
 
 /// Events that the shard has counted; it does so every half second.
