@@ -8,8 +8,8 @@
 //!   anything, so that vacation notices keep silent. The envelope's sender stays the site's,
 //!   and not `<>`, which RFC 3834 wants of answers only: bounces (RFC 3464) should come back.
 //! - `Content-Language` (RFC 3282), for screen readers and translators.
-//! - No `Precedence`: no standard has it (RFC 2076 discourages it, RFC 3834 names it as a
-//!   habit), and `bulk` has mailboxes sort away or delay the one mail that matters.
+//! - No `Precedence`: no standard has it, RFC 2076 discourages it, and `bulk` has mailboxes
+//!   sort away or delay the one mail that matters.
 //! - No `List-Id` (RFC 2919) and no `List-Unsubscribe` (RFC 2369, RFC 8058): this is one mail
 //!   to one person about their own account. There is no list to leave, and a button that
 //!   stops warnings would be the thief's first.
@@ -39,7 +39,7 @@ impl Header for AutoSubmitted {
     }
 }
 
-/// What Outlook and Exchange understand of the same wish (MS-OXCMAIL, 2.1.3.2.20).
+/// What Outlook and Exchange understand of the same wish (MS-OXCMAIL).
 #[derive(Clone)]
 struct SuppressAutoResponse;
 
