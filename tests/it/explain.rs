@@ -257,6 +257,26 @@ fn the_reference_that_an_owner_reads_out_tells_the_life_of_the_case() {
 }
 
 #[test]
+fn rules_17_a_mail_that_did_not_arrive_is_told_and_a_repeat_is_told_apart() {
+    let mut recording = Recording::new();
+    recording.attack("ann");
+    let case = recording.case("ann");
+    let bounced = json!({ "type": "mail_bounced", "account": "ann", "case": case,
+                          "to": "ann@example.org", "by": "owner", "reason": "refused" });
+    recording.event(200, bounced.clone()).event(300, bounced);
+    // It is wrapped as a terminal shows it.
+    let told = recording.told(&["--case", &case]);
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        told.contains("the mail to the owner did not arrive"),
+        "{told}"
+    );
+    let repeat = "did not arrive; nobody waited for it any more, or it was known";
+    assert_eq!(told.matches(repeat).count(), 1, "{told}");
+    assert!(!told.contains("ann@example.org"), "{told}");
+}
+
+#[test]
 fn one_event_is_told_with_the_word_of_every_rule() {
     let mut recording = Recording::new();
     recording.attack("ann");
