@@ -8,18 +8,21 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use doorward::mail::RetrySchedule;
 use doorward::mail::plan::{
-    Job, Limits, MailKey, Now, Outcome, Place, Plan, Receipt, Settings, Settled, Step, Ticket,
+    Job, Limits, Lost, MailKey, Now, Outcome, Place, Plan, Receipt, Settings, Settled, Step, Ticket,
 };
+use doorward::mail::{RetrySchedule, bounce};
+use doorward::record::MailRecord;
 use doorward::sim::network::Ask;
 use doorward::sim::topic::{Isolation, Message, Topic};
 use doorward::sim::world::{Actor, ProcessId, World};
 
 use super::bug::Bug;
 use super::fate::Server;
+use super::host::answer_keys;
 use super::people::{Delivered, Mailbox, mint};
 use super::tale::Smtp;
 
@@ -64,6 +67,8 @@ pub struct Mailer {
     post: SharedPost,
     mailbox: Mailbox,
     server: Server,
+    /// A mailbox that takes nothing.
+    dead: Option<String>,
     bug: Option<Bug>,
     has_outbox: bool,
     read_to: BTreeMap<i32, i64>,
@@ -78,6 +83,7 @@ impl Mailer {
         post: &SharedPost,
         mailbox: &Mailbox,
         server: &Server,
+        dead: Option<u8>,
         bug: Option<Bug>,
     ) -> Mailer {
         let process = world.add_process();
@@ -90,6 +96,7 @@ impl Mailer {
             post: Rc::clone(post),
             mailbox: Rc::clone(mailbox),
             server: Rc::clone(server),
+            dead: dead.map(|account| format!("u-{account}@example.org")),
             bug,
             has_outbox: false,
             read_to: BTreeMap::new(),
@@ -269,7 +276,9 @@ impl Mailer {
             return;
         }
         let mut server = self.server.borrow_mut();
-        let answer = if server.is_empty() {
+        let answer = if self.dead.as_deref() == Some(&*job.record.to) {
+            Some(Smtp::Never)
+        } else if server.is_empty() {
             None
         } else {
             Some(server.remove(0))
@@ -326,14 +335,18 @@ impl Mailer {
         };
         let place = (Topic::Receipts, receipt.partition);
         let mail = receipt.record.id.clone();
+        let bounced = receipt.bounced.clone();
         // Until it is written, a death leaves the mail without one.
         let at = world.now() + 1_000;
         let stage = Stage::Writing(ticket, receipt);
         self.flights.push(Flight { at, stage });
-        let written = world.call(self.process, Ask::Publish, 5_000, move |cluster, now| {
-            Ok(cluster.publish(place, message.clone(), now))
-        });
-        if written.is_ok() {
+        if let Some(bounced) = &bounced
+            && !self.tell(world, bounced)
+        {
+            return;
+        }
+        let written = self.publish(world, place, message);
+        if written {
             let mut post = self.post.borrow_mut();
             if self.has_outbox && post.owner != Some(self.process) {
                 // Whoever took over could not know of it.
@@ -346,6 +359,25 @@ impl Mailer {
                 self.plan.recorded(ticket);
             }
         }
+    }
+
+    /// Tells the account's partition that a mail bounced.
+    fn tell(&self, world: &World, (mail, lost): &(Arc<MailRecord>, Lost)) -> bool {
+        let now = self.now(world).wall;
+        let message = Message {
+            key: Some(mail.account.clone().into_bytes()),
+            payload: Some(bounce::event(mail, *lost, now, &answer_keys())),
+            headers: Vec::new(),
+        };
+        world.note(|| format!("mail {} bounces", mail.id));
+        self.publish(world, (Topic::Events, mail.partition), message)
+    }
+
+    fn publish(&self, world: &World, place: (Topic, i32), message: Message) -> bool {
+        let written = world.call(self.process, Ask::Publish, 5_000, move |cluster, now| {
+            Ok(cluster.publish(place, message.clone(), now))
+        });
+        written.is_ok()
     }
 }
 
@@ -440,5 +472,55 @@ pub fn judge(world: &World, mailbox: &[Delivered], post: &Post) -> Vec<String> {
     for id in times.keys() {
         complaints.push(format!("mail {id} arrived and nobody wrote it"));
     }
+    complaints.extend(judge_bounces(world, post));
     complaints
+}
+
+/// What was given up was told on the account's partition, and nothing else was.
+fn judge_bounces(world: &World, post: &Post) -> Vec<String> {
+    let (mut told, mut failed) = (BTreeMap::new(), BTreeSet::new());
+    let mut homes = BTreeMap::new();
+    world.cluster(|cluster| {
+        let each = |topic, look: &mut dyn FnMut(i32, serde_json::Value)| {
+            for partition in 0..cluster.partitions(topic) {
+                for record in cluster.log((topic, partition)).committed(0) {
+                    let payload = record.message.payload.as_deref().unwrap_or_default();
+                    // Some of the events are junk.
+                    if let Ok(json) = serde_json::from_slice(payload) {
+                        look(partition, json);
+                    }
+                }
+            }
+        };
+        each(Topic::Events, &mut |partition, event| {
+            if event["type"] == "mail_bounced" {
+                told.insert(text(&event["id"]).replacen("b-", "m-", 1), partition);
+            }
+        });
+        each(Topic::Receipts, &mut |_, receipt| {
+            if receipt["result"] == "failed" {
+                failed.insert(text(&receipt["id"]));
+            }
+        });
+        each(Topic::Mail, &mut |_, mail| {
+            homes.insert(text(&mail["id"]), mail["partition"].as_i64());
+        });
+    });
+    let mut complaints = Vec::new();
+    for id in failed.iter().filter(|id| !told.contains_key(*id)) {
+        complaints.push(format!("mail {id} bounced and nobody was told"));
+    }
+    for (id, partition) in &told {
+        if !post.refused.contains(id) {
+            complaints.push(format!("mail {id} did not bounce, as was told"));
+        }
+        if homes.get(id) != Some(&Some(i64::from(*partition))) {
+            complaints.push(format!("mail {id} bounced on another account's partition"));
+        }
+    }
+    complaints
+}
+
+fn text(json: &serde_json::Value) -> String {
+    json.as_str().unwrap_or_default().to_owned()
 }

@@ -92,12 +92,17 @@ impl People {
                 kind,
                 late_ms,
             } => {
+                let owners = match account % 3 {
+                    1 => vec![format!("boss-of-{account}@example.org")],
+                    _ => Vec::new(),
+                };
                 let account = name(account);
                 let mut event = json!({
                     "id": format!("e{id}"),
                     "time": now.0 - late_ms,
                     "account": account,
                     "email": format!("{account}@example.org"),
+                    "owners": owners,
                 });
                 fill(&mut event, kind, id);
                 let payload = event.to_string().into_bytes();

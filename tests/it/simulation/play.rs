@@ -60,7 +60,7 @@ pub fn play(tale: &Tale, bug: Option<Bug>, diary: bool) -> Ending {
     let post: SharedPost = Rc::default();
     for mailer in 0..2 {
         let mailer_at = 10 + mailer * 50;
-        let mailer = Mailer::new(&world, &post, &mailbox, &server, bug);
+        let mailer = Mailer::new(&world, &post, &mailbox, &server, tale.dead, bug);
         world.add_actor(Box::new(mailer), mailer_at);
     }
     let people = People {

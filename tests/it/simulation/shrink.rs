@@ -31,6 +31,13 @@ pub fn shrink(tale: &Tale, bug: Option<Bug>) -> (Tale, Ending) {
             best = fewer;
         }
     }
+    let healthy = Tale {
+        dead: None,
+        ..best.clone()
+    };
+    if best.dead.is_some() && search.fails(&healthy) {
+        best = healthy;
+    }
     // Leaving out one thing may make another one needless.
     loop {
         let before = best.faults.len() + best.traffic.len();

@@ -16,6 +16,8 @@ pub struct Tale {
     /// Processes, and shards in each.
     pub hosts: usize,
     pub shards: usize,
+    /// The account whose owner's mailbox takes nothing.
+    pub dead: Option<u8>,
     pub traffic: Vec<Moment>,
     pub faults: Vec<Fault>,
 }
@@ -231,6 +233,8 @@ impl Tale {
             partitions: rng.i32(2..5),
             hosts,
             shards: if hosts == 3 { 1 } else { rng.usize(1..3) },
+            // Not drawn, so that no other history changes with it.
+            dead: (seed % 2 == 1).then_some((seed / 2 % u64::from(ACCOUNTS)) as u8),
             traffic: Vec::new(),
             faults: Vec::new(),
         };
@@ -531,6 +535,9 @@ impl fmt::Display for Tale {
             "seed {}: {} partitions, {} processes of {} shards",
             self.seed, self.partitions, self.hosts, self.shards
         )?;
+        if let Some(account) = self.dead {
+            writeln!(f, "  the mailbox of u-{account} takes nothing")?;
+        }
         let traffic = self.traffic.iter().map(|m| (m.at, format!("{:?}", m.what)));
         let faults = self
             .faults
