@@ -345,7 +345,7 @@ impl Measured {
             self.warm = now;
         } else if self.seen > Measured::WARM {
             self.longest = self.longest.max(now - self.last);
-            if self.seen % 1_000 == 0 {
+            if self.seen.is_multiple_of(1_000) {
                 self.pauses.push(std::mem::take(&mut self.longest));
             }
         }
