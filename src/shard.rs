@@ -22,7 +22,7 @@ use crate::engine::{Settings, StateError};
 use crate::log::{Log, LogError, Restoring, Wakeup};
 use crate::metrics::Metrics;
 
-use self::batch::Flight;
+use self::batch::{Flight, Limits};
 use self::control::{Pulse, Ready, Stop};
 use self::core::Core;
 use self::latest::Latest;
@@ -85,8 +85,7 @@ pub struct Shard<L: Log> {
     shard: usize,
     batch_prefix: String,
     batches: u64,
-    commit_every: Duration,
-    commit_accounts: usize,
+    limits: Limits,
     next_round: Duration,
     pause: Pause,
     ready: Ready,
@@ -108,8 +107,10 @@ impl<L: Log> Shard<L> {
             shard: parts.shard,
             batch_prefix: parts.batch_prefix,
             batches: 0,
-            commit_every: parts.commit_every,
-            commit_accounts: parts.commit_accounts,
+            limits: Limits {
+                every: parts.commit_every,
+                accounts: parts.commit_accounts,
+            },
             next_round: Duration::ZERO,
             pause: Pause::default(),
             ready: Ready::new(parts.readiness, parts.shard, "joining the consumer group"),
@@ -151,7 +152,7 @@ impl<L: Log> Shard<L> {
         if self.flight.is_none() {
             self.pulse.beat();
         }
-        let is_full = self.core.batch.is_full(self.commit_accounts);
+        let is_full = self.core.batch.is_full(self.limits.accounts);
         // With two full batches in memory, nothing is read.
         let wait = if is_full { TURN } else { Duration::ZERO };
         self.land(wait)?;
@@ -161,12 +162,9 @@ impl<L: Log> Shard<L> {
         self.restore_next()?;
         self.round();
         let now = self.core.clock().monotonic();
-        let is_due = self
-            .core
-            .batch
-            .is_due(now, self.commit_every, self.commit_accounts);
+        let is_due = self.core.batch.is_due(now, self.limits);
         if is_due && self.flight.is_none() && !self.stop.is_requested() {
-            self.launch()?;
+            self.launch(Some(self.limits))?;
         }
         Ok(())
     }
@@ -197,7 +195,7 @@ impl<L: Log> Shard<L> {
         if !self.waiting.is_empty() {
             wait = self.restore_at.saturating_sub(now).min(TURN);
         }
-        match self.core.batch.due_in(now, self.commit_every) {
+        match self.core.batch.due_in(now, self.limits.every) {
             Some(due) if self.flight.is_none() => wait.min(due),
             _ => wait,
         }
@@ -339,18 +337,18 @@ impl<L: Log> Shard<L> {
         if self.core.batch.is_empty() {
             return Ok(());
         }
-        self.launch()?;
+        self.launch(None)?;
         while self.flight.is_some() {
             self.land(TURN)?;
         }
         Ok(())
     }
 
-    /// Sends the batch on its way.
-    fn launch(&mut self) -> Result<(), ShardError> {
+    /// Sends the batch on its way, or what of it should go first.
+    fn launch(&mut self, first: Option<Limits>) -> Result<(), ShardError> {
         self.pulse.beat();
         let id = self.next_batch_id();
-        let flight = self.core.close_batch(id);
+        let flight = self.core.close_batch(id, first);
         let begun = self.log.begin_commit(&flight.transaction);
         self.flight = Some(flight);
         match begun {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::batch::{Batch, Flight};
+use super::batch::{Batch, Flight, Limits};
 use super::latest::{Knowledge, Latest};
 use super::output;
 use crate::clock::Clock;
@@ -215,14 +215,14 @@ impl Core {
         let said_something = !outputs.decisions.is_empty() || outputs.is_urgent();
         if said_something {
             if outputs.is_urgent() {
-                self.batch.urgent();
+                self.batch.urgent(source.partition);
             }
             for decision in &outputs.decisions {
                 self.counters.decision(decision, now);
             }
             for command in &outputs.commands {
                 self.counters.command(command.kind);
-                self.batch.command(received);
+                self.batch.command(source.partition, received);
             }
             output::records(outputs, &self.known.provenance, |record| {
                 self.batch.push(source.partition, record);
@@ -286,12 +286,16 @@ impl Core {
         self.partitions.keys().copied()
     }
 
-    /// Freezes the batch.
-    pub fn close_batch(&mut self, batch_id: String) -> Flight {
+    /// Freezes the batch, or, where `first` says when it must go, what should go first.
+    pub fn close_batch(&mut self, batch_id: String, first: Option<Limits>) -> Flight {
+        let now = self.clock.monotonic();
         let (engine, partitions) = (&self.engine, &self.partitions);
-        self.batch.close(batch_id, |partition, key| {
-            engine.encode_state(&partitions.get(&partition)?.accounts, key)
-        })
+        let encode =
+            |partition, key| engine.encode_state(&partitions.get(&partition)?.accounts, key);
+        match first {
+            Some(limits) => self.batch.close_first(batch_id, now, limits, encode),
+            None => self.batch.close(batch_id, encode),
+        }
     }
 
     /// Adds what was counted to the shared metrics; `lag` tells how far behind a partition

@@ -36,6 +36,8 @@ struct World {
     process: Option<Shard<SimLog>>,
     /// How often commits of later processes must be asked for.
     slow: u32,
+    /// Changed accounts after which later processes commit.
+    commit_accounts: usize,
     starts: usize,
     events: usize,
 }
@@ -56,6 +58,7 @@ impl World {
             rules: Arc::new(rules),
             process: None,
             slow: 0,
+            commit_accounts: 100,
             starts: 0,
             events: 0,
         }
@@ -94,7 +97,7 @@ impl World {
             }),
             settings,
             commit_every: Duration::from_secs(1),
-            commit_accounts: 100,
+            commit_accounts: self.commit_accounts,
             metrics: Arc::clone(&self.metrics),
             readiness: self.readiness.clone(),
             clock: Box::new(self.clock.clone()),
@@ -358,6 +361,57 @@ fn who_is_to_stop_amid_a_commit_ends_with_everything_committed() {
     let process = world.process.as_mut().expect("a process");
     process.run().expect("an orderly end");
     assert_eq!(world.locked(), ["ada", "ben"]);
+}
+
+#[test]
+fn a_command_waits_for_no_other_partitions_state() {
+    let mut world = World::new(2);
+    world.start();
+    world.turns(2);
+    world.failed_second_factor(1, "patient");
+    world.turns(1);
+    world.attack(0, "ada");
+    world.turns(2);
+    assert_eq!(world.locked(), ["ada"]);
+    assert_eq!(world.broker.committed(0), Some(5));
+    assert_eq!(world.broker.committed(1), None, "nothing of it is urgent");
+    assert!(world.broker.state_of(1).is_empty());
+    world.turns(10);
+    assert_eq!(world.broker.committed(1), Some(1));
+    assert_eq!(world.broker.state_of(1).len(), 1);
+}
+
+#[test]
+fn commands_without_end_keep_no_other_partition_from_its_commit() {
+    let mut world = World::new(2);
+    world.start();
+    world.turns(2);
+    world.failed_second_factor(1, "patient");
+    for n in 0..12 {
+        world.attack(0, &format!("victim-{n}"));
+        world.turns(1);
+    }
+    assert_eq!(world.broker.committed(1), Some(1));
+}
+
+#[test]
+fn a_large_partition_is_committed_alone_so_that_commands_find_the_way_free() {
+    let mut world = World::new(2);
+    (world.slow, world.commit_accounts) = (3, 10_000);
+    world.start();
+    world.turns(2);
+    for partition in [0, 1] {
+        for n in 0..500 {
+            world.failed_second_factor(partition, &format!("user-{partition}-{n}"));
+        }
+    }
+    world.turns(13);
+    assert_eq!(world.broker.committed(0), Some(500));
+    assert_eq!(world.broker.committed(1), None, "it waits for the first");
+    world.attack(1, "ada");
+    world.turns(10);
+    assert_eq!(world.broker.committed(1), Some(505));
+    assert_eq!(world.locked(), ["ada"]);
 }
 
 #[test]
