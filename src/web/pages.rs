@@ -369,7 +369,7 @@ impl<'a> Pages<'a> {
     /// Kafka did not acknowledge. `back` leads to where the answer can be given again.
     pub fn failed(&self, reference: &str, back: String) -> String {
         let p = &self.w.page;
-        self.message(
+        self.of_no_case().message(
             &p.failed_title,
             reference,
             Tone::Fail,
@@ -394,7 +394,15 @@ impl<'a> Pages<'a> {
             Plain::Forged => Some(Next::link(&p.forged_help, "/help".to_owned())),
             _ => back.map(|back| Next::link(&p.back, back)),
         };
-        self.message(title, "", tone, text, next)
+        self.of_no_case().message(title, "", tone, text, next)
+    }
+
+    /// For pages that show nothing of a case, so nothing that may be behind.
+    fn of_no_case(self) -> Pages<'a> {
+        Pages {
+            stale: false,
+            ..self
+        }
     }
 
     /// Where a case reference can be entered.

@@ -45,6 +45,14 @@ fn gallery() {
                 write_mail(folder, &format!("mail-{template}-{part}-{locale}"), &record);
             }
         }
+        for template in [
+            "owner_unreached",
+            "owner_unreached_secured",
+            "recovery_owner_unreached",
+        ] {
+            let record = crate::mail::unreached::record(template, locale, Some("all"));
+            write_mail(folder, &format!("mail-{template}-{locale}"), &record);
+        }
         for (part, locked) in [
             ("owner", Some("unfamiliar")),
             ("owner", None),
@@ -145,8 +153,22 @@ fn gallery() {
         "code",
         &format!("/c/{link}?answer=me"),
     );
+    for _ in 0..6 {
+        let page = coded_pages.post(&format!("/c/{link}/me"), &[("code", "000000")]);
+        let name = match page.status {
+            422 => "code-wrong",
+            _ => "code-spent",
+        };
+        save(folder, &coded_pages, name, page.body);
+    }
     let open = grown("open", "en");
+    let told = token(&broker.config, &open, RecipientPart::CoOwner);
+    let forbidden = pages.post(&format!("/c/{told}/me"), &[("version", "1")]);
+    save(folder, &pages, "forbidden", forbidden.body);
     let link = format!("/c/{}", token(&broker.config, &open, RecipientPart::Owner));
+    let elsewhere = [("origin", "https://evil.example")];
+    let foreign = pages.post_with(&format!("{link}/not-me"), &[("version", "1")], &elsewhere);
+    save(folder, &pages, "foreign", foreign.body);
     let unknown = format!(
         "/c/{}",
         token(&broker.config, &case("open"), RecipientPart::Owner)
@@ -180,6 +202,15 @@ fn gallery() {
     write(folder, &pages, "expired", &expired);
     let again = pages.post(&format!("{link}/me"), &[("version", "1")]).body;
     save(folder, &pages, "no-place", again);
+    broker.go_away();
+    let failed = pages.post(&format!("{link}/not-me"), &[("version", "1")]);
+    assert_eq!(failed.status, 503, "nobody takes the answer");
+    save(folder, &pages, "failed", failed.body);
+    let busy = (0..100).find_map(|_| {
+        let page = pages.post("/help", &[("case", "k-9c41d2")]);
+        (page.status == 429).then_some(page.body)
+    });
+    save(folder, &pages, "busy", busy.expect("a limit"));
 }
 
 /// A recovery that was asked for twice.

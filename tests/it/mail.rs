@@ -3,7 +3,7 @@
 mod calm;
 pub mod recovery;
 mod signature;
-mod unreached;
+pub mod unreached;
 
 use doorward::engine::output::RecipientPart;
 use doorward::event::Timestamp;

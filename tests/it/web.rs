@@ -404,6 +404,8 @@ fn a_page_says_that_it_may_be_behind_for_as_long_as_kafka_is_away() {
     insta::assert_snapshot!("page_behind", redacted(&page.content()));
     let refused = pages.post(&format!("{link}/not-me"), &[("version", "1")]);
     assert_eq!(refused.status, 503);
+    // Nor does it say of an answer that was not taken that it is not lost.
+    assert!(!refused.body.contains(notice), "{}", refused.body);
     broker.come_back();
     eventually("the page to be up to date", PATIENCE, || {
         (!behind(&link, "en", notice)).then_some(())

@@ -7,10 +7,9 @@ use doorward::record::MailRecord;
 use super::{NOW, as_read};
 use crate::owner::{config, mail};
 
-/// As the mailer renders it: a link where its template has one.
-fn told(template: &str, locale: &str, locked: Option<&str>) -> Content {
-    let config = config("");
-    let record = MailRecord {
+/// What a co-owner is told with `template`.
+pub fn record(template: &str, locale: &str, locked: Option<&str>) -> MailRecord {
+    MailRecord {
         template: template.into(),
         part: "co_owner".into(),
         to: "boss@example.org".into(),
@@ -23,7 +22,13 @@ fn told(template: &str, locale: &str, locked: Option<&str>) -> Content {
         },
         until: Some("2026-11-23T06:04:00.000Z".into()),
         ..mail()
-    };
+    }
+}
+
+/// As the mailer renders it: a link where its template has one.
+fn told(template: &str, locale: &str, locked: Option<&str>) -> Content {
+    let config = config("");
+    let record = record(template, locale, locked);
     let part = RecipientPart::CoOwner;
     let links = Leads::of(template, part).map(|_| Links {
         me: None,
