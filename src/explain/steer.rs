@@ -121,7 +121,10 @@ fn reason(why: &Declined, event: &Event<'_>) -> String {
         ),
         Declined::NotTheOwner => "only the owner can say that".to_owned(),
         Declined::InState(state) => format!("the case was {} already", state.as_str()),
-        Declined::Repeated => "the same was done before".to_owned(),
+        Declined::Repeated => match event.kind.known() {
+            Some(KnownType::MailBounced) => "that was known".to_owned(),
+            _ => "the same was done before".to_owned(),
+        },
         Declined::OtherRule => "another rule would have locked the account, too".to_owned(),
         Declined::NobodyToTell => "nobody could be written to".to_owned(),
         Declined::TooMany => "there were too many of them".to_owned(),
