@@ -182,7 +182,13 @@ impl Doorward {
     /// Waits until `/readyz` says that it can do its work.
     #[track_caller]
     pub fn wait_until_ready(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_until_ready_for(PATIENCE);
+    }
+
+    /// The same, for at most so long.
+    #[track_caller]
+    pub fn wait_until_ready_for(&mut self, patience: Duration) {
+        let deadline = Instant::now() + patience;
         loop {
             let answer = self.ask_readiness();
             if matches!(answer, Ok((200, _))) {

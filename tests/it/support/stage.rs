@@ -163,7 +163,7 @@ impl Scene {
     #[track_caller]
     pub fn wait_until_ready(&mut self) {
         for instance in &mut self.instances {
-            instance.wait_until_ready();
+            instance.wait_until_ready_for(RECOVERY);
         }
     }
 
