@@ -141,7 +141,10 @@ impl Doorward {
             let text = doorward::builtin::rules_file(name).expect("a built-in file");
             let path = self.folder.path().join("rules").join(name);
             fs::create_dir_all(path.parent().expect("a folder")).expect("a folder made");
-            let text = text.replace("\nthen:", "\nlock_budget: 1000000\nthen:");
+            let text = match text.contains("lock_account") {
+                true => text.replace("\nthen:", "\nlock_budget: 1000000\nthen:"),
+                false => text.to_owned(),
+            };
             fs::write(path, text).expect("a rule written");
         }
         let folder = self.folder.path().join("rules");
