@@ -247,16 +247,27 @@ impl<'b, C> Decode<'b, C> for RuleKey {
     }
 }
 
-impl<C> Encode<C> for Country {
-    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> EncodeResult<W> {
-        e.str(self.as_str())?.ok()
-    }
+/// Written as the name that the topics know it by.
+macro_rules! by_name {
+    ($($kind:ty: $missing:literal),+ $(,)?) => { $(
+        impl<C> Encode<C> for $kind {
+            fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> EncodeResult<W> {
+                e.str(self.as_str())?.ok()
+            }
+        }
+
+        impl<'b, C> Decode<'b, C> for $kind {
+            fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+                <$kind>::parse(d.str()?).ok_or_else(|| decode::Error::message($missing))
+            }
+        }
+    )+ };
 }
 
-impl<'b, C> Decode<'b, C> for Country {
-    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
-        Country::parse(d.str()?).ok_or_else(|| decode::Error::message("no country code"))
-    }
+by_name! {
+    Country: "no country code",
+    CaseState: "no state of a case",
+    RecipientPart: "no recipient's part",
 }
 
 impl<C> Encode<C> for Scope {
@@ -272,30 +283,6 @@ impl<'b, C> Decode<'b, C> for Scope {
         } else {
             Scope::Unfamiliar
         })
-    }
-}
-
-impl<C> Encode<C> for CaseState {
-    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> EncodeResult<W> {
-        e.str(self.as_str())?.ok()
-    }
-}
-
-impl<'b, C> Decode<'b, C> for CaseState {
-    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
-        CaseState::parse(d.str()?).ok_or_else(|| decode::Error::message("no state of a case"))
-    }
-}
-
-impl<C> Encode<C> for RecipientPart {
-    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> EncodeResult<W> {
-        e.str(self.as_str())?.ok()
-    }
-}
-
-impl<'b, C> Decode<'b, C> for RecipientPart {
-    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
-        RecipientPart::parse(d.str()?).ok_or_else(|| decode::Error::message("no recipient's part"))
     }
 }
 

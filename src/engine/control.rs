@@ -1,6 +1,6 @@
 //! Events that steer cases: the owner's answer, operators, timers, mails that bounced, and
-//! what the pipeline says of the account. They apply in log order, never late (docs/rules.md 11). What they
-//! mean for a recovery is written in [`super::recovery`].
+//! what the pipeline says of the account. They apply in log order, never late
+//! (docs/rules.md 11). What they mean for a recovery is written in [`super::recovery`].
 
 use crate::event::wire::{self, Signed};
 use crate::event::{Control, Event, KnownType, MINUTE_MS, Timestamp};

@@ -42,7 +42,8 @@ pub struct Signed<'a> {
 }
 
 /// What an operator's request or a bounce says beside the account and the case, as its MAC
-/// covers it: each with its name before it. A request without details has the MAC that it always had.
+/// covers it: each with its name before it. A request without details has the MAC that it
+/// always had.
 pub fn details<'a>(rule: Option<&'a str>, to: Option<&'a str>) -> Vec<&'a str> {
     let rule = rule.map(|rule| ["rule", rule]);
     let to = to.map(|to| ["to", to]);

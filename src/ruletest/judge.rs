@@ -56,10 +56,9 @@ pub fn play(files: &[TestFile], shelf: &Shelf, geo: Option<Arc<GeoDb>>, found: &
                 Verdict::PassesIn(mode, span, problem) => (Some(mode), span, problem),
                 Verdict::Fails(span, problem) => (None, span, problem),
             };
-            let (kind, file) = (Kind::FailedTest, file);
             match mode {
                 Some(mode) => found.doubt(
-                    kind,
+                    Kind::FailedTest,
                     file,
                     span,
                     format!(
@@ -74,7 +73,7 @@ pub fn play(files: &[TestFile], shelf: &Shelf, geo: Option<Arc<GeoDb>>, found: &
                     ),
                 ),
                 None => found.mistake(
-                    kind,
+                    Kind::FailedTest,
                     file,
                     span,
                     format!("the test `{}` fails: {problem}", test.name),

@@ -9,7 +9,7 @@ use doorward::mail::content::{Leads, Links, render};
 use doorward::publish::wall_clock;
 use doorward::record::{CaseRecord, MailRecord, StepsRecord};
 
-use crate::owner::{Broker, Pages, case, config, evidence, expired_token, mail, token};
+use crate::owner::{Broker, Pages, STATES, case, config, evidence, expired_token, mail, token};
 
 #[test]
 fn gallery() {
@@ -84,14 +84,7 @@ fn gallery() {
         let link = token(&broker.config, &case, RecipientPart::Owner);
         let path = format!("/c/{link}");
         write(folder, &pages, &format!("back-{locale}"), &path);
-        for state in [
-            "open",
-            "asked",
-            "unlocked",
-            "secured",
-            "recovered",
-            "closed",
-        ] {
+        for state in STATES {
             let case = grown(state, locale);
             broker.write_case(&case);
             pages.wait_for_case(&case);

@@ -6,6 +6,7 @@ mod operators;
 mod privacy;
 mod record;
 mod recovery;
+mod visitor;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -457,6 +457,16 @@ pub fn mail() -> MailRecord {
     }
 }
 
+/// The states that a case of a lock or a question is in, one or another.
+pub const STATES: [&str; 6] = [
+    "open",
+    "asked",
+    "unlocked",
+    "secured",
+    "recovered",
+    "closed",
+];
+
 /// The case that [`mail`] is about.
 pub fn case(state: &str) -> CaseRecord {
     CaseRecord {

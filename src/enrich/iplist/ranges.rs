@@ -174,7 +174,8 @@ struct Ranges<T> {
     ranges: Box<[(T, T)]>,
     /// For each value of the leading bits, how many ranges start below it; and one more.
     below: Box<[u32]>,
-    /// Bits of an address, counted from the first start, that are not leading ones.
+    /// Bits of an address, counted from the first start, that are not leading ones: fewer
+    /// than it has, since two ranges differ in one bit at least, and one is all in one place.
     shift: u32,
 }
 
@@ -198,8 +199,7 @@ impl<T: Copy + Ord + Into<u128>> Ranges<T> {
         let (first, last): (u128, u128) = ((*first).into(), (*last).into());
         let width = u128::BITS - (last - first).leading_zeros();
         let shift = width.saturating_sub(ranges.len().ilog2().min(MOST_BITS));
-        // A shift by all bits leaves one place for all.
-        let place = |start: u128| (start - first).checked_shr(shift).unwrap_or(0) as usize;
+        let place = |start: u128| ((start - first) >> shift) as usize;
         let mut below = vec![0; place(last) + 2];
         for (start, _) in &ranges {
             below[place((*start).into()) + 1] += 1;
@@ -224,8 +224,7 @@ impl<T: Copy + Ord + Into<u128>> Ranges<T> {
             return false;
         };
         // Addresses after the last start are in its place.
-        let place = beyond.checked_shr(self.shift).unwrap_or(0);
-        let place = place.min(self.below.len() as u128 - 2) as usize;
+        let place = (beyond >> self.shift).min(self.below.len() as u128 - 2) as usize;
         let (from, to) = (self.below[place] as usize, self.below[place + 1] as usize);
         let within = self.ranges[from..to].partition_point(|(start, _)| *start <= ip);
         // None before it only where nothing starts in this place and below.

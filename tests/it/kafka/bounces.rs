@@ -1,7 +1,7 @@
 //! A bounce on a real broker: from the mail server's refusal to the co-owner's link.
 
 use super::now_ms;
-use super::recovery::pages;
+use super::visitor::{Visitor, link_in};
 use crate::support::doorward::Doorward;
 use crate::support::kafka::{self, Cluster};
 use crate::support::smtp::{Behaviour, ReceivedMail, SmtpServer};
@@ -37,11 +37,7 @@ fn rules_17_a_co_owner_hears_of_the_owners_bounce_and_says_it_was_not_the_owner(
     else {
         return;
     };
-    let mut site = Doorward::new(cluster, "shards = 1");
-    site.reconfigure("port = 9\n", &format!("port = {}\n", smtp.port));
-    site.create_topics(2);
-    site.start();
-    site.wait_until_ready();
+    let mut site = Doorward::at_work_with_mail(cluster, smtp.port, 2);
     for country in ["NO", "BR"] {
         sign_in(cluster, &site, "ada", country, r#""boss@example.com""#);
     }
@@ -56,12 +52,7 @@ fn rules_17_a_co_owner_hears_of_the_owners_bounce_and_says_it_was_not_the_owner(
         .expect("a mail that says so");
     let text = body(unreached);
     assert!(!text.contains("?answer=me"), "{text}");
-    let link = text
-        .split_whitespace()
-        .find(|word| word.ends_with("?answer=not-me"))
-        .and_then(|link| link.strip_prefix("https://login.example.com"))
-        .expect("a link to say that it was not the owner")
-        .to_owned();
+    let link = link_in(&text, "?answer=not-me").expect("a link to say that it was not the owner");
     // Support sees whom the mail did not reach, and not at which address.
     let cases = site.topic("cases");
     let noted = |case: &serde_json::Value| {
@@ -75,33 +66,15 @@ fn rules_17_a_co_owner_hears_of_the_owners_bounce_and_says_it_was_not_the_owner(
     site.kill();
     site.start();
     site.wait_until_ready();
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .max_redirects(0)
-        .timeout_global(Some(PATIENCE))
-        .build()
-        .into();
-    let address = pages(&site);
-    let page = agent.get(format!("{address}{link}")).call();
-    let page = page.expect("a page").body_mut().read_to_string();
-    let page = page.expect("text");
-    let actions: Vec<&str> = page
-        .split("action=\"")
-        .skip(1)
-        .filter_map(|part| part.split('"').next())
-        .collect();
-    let action = actions
-        .iter()
-        .find(|action| action.ends_with("/not-me"))
-        .expect("a button");
+    let visitor = Visitor::of(&site);
+    let actions = visitor.buttons(&link);
+    let says_no = |action: &&String| action.ends_with("/not-me");
+    let action = actions.iter().find(says_no).expect("a button");
     assert!(
         !actions.iter().any(|action| action.ends_with("/me")),
         "{actions:?}"
     );
-    let answer = agent
-        .post(format!("{address}{action}"))
-        .send_form([("version", "1")])
-        .expect("an answer");
-    assert_eq!(answer.status().as_u16(), 303);
+    visitor.press(action, &[("version", "1")]);
     eventually("the account to be secured", PATIENCE, || {
         let secured = |case: &serde_json::Value| case["state"] == "secured";
         (count(cluster, &cases, secured) > 0).then_some(())

@@ -48,11 +48,7 @@ fn support_unlocks_resends_and_undoes_and_it_is_recorded() {
     else {
         return;
     };
-    let mut site = Doorward::new(cluster, "shards = 1");
-    site.reconfigure("port = 9\n", &format!("port = {}\n", smtp.port));
-    site.create_topics(3);
-    site.start();
-    site.wait_until_ready();
+    let mut site = Doorward::at_work_with_mail(cluster, smtp.port, 3);
     let from = wall_clock().plus_ms(-60_000).to_string();
     let to = wall_clock().plus_ms(3_600_000).to_string();
     for account in ["ada", "bob", "cyd", "dee"] {

@@ -4,6 +4,7 @@ use doorward::event::Timestamp;
 use doorward::event::wire::{self, MacKey, MacKeys};
 
 use super::now_ms;
+use super::visitor::{Visitor, link_in};
 use crate::support::doorward::Doorward;
 use crate::support::kafka::{self, Cluster};
 use crate::support::smtp::{Behaviour, SmtpServer};
@@ -15,28 +16,13 @@ fn commands(cluster: &Cluster, site: &Doorward) -> Vec<String> {
     records.iter().filter_map(command).collect()
 }
 
-/// Where the running process shows its pages.
-#[track_caller]
-pub fn pages(site: &Doorward) -> String {
-    eventually("the pages' address", PATIENCE, || {
-        let log = site.log();
-        let (_, rest) = log.split_once("\"web\":\"")?;
-        let (address, _) = rest.split_once('"')?;
-        Some(format!("http://{address}"))
-    })
-}
-
 #[test]
 fn an_owner_stops_a_recovery_by_the_link_in_the_mail_whatever_dies_in_between() {
     let (Some(cluster), Some(smtp)) = (kafka::shared(), SmtpServer::start(&Behaviour::default()))
     else {
         return;
     };
-    let mut site = Doorward::new(cluster, "shards = 1");
-    site.reconfigure("port = 9\n", &format!("port = {}\n", smtp.port));
-    site.create_topics(2);
-    site.start();
-    site.wait_until_ready();
+    let mut site = Doorward::at_work_with_mail(cluster, smtp.port, 2);
     let request = format!(
         r#"{{"id":"r-1","type":"recovery","outcome":"requested","time":{},"account":"ada","email":"ada@example.com"}}"#,
         now_ms()
@@ -45,38 +31,19 @@ fn an_owner_stops_a_recovery_by_the_link_in_the_mail_whatever_dies_in_between() 
     let mails = smtp.wait_for_mails(1, PATIENCE);
     let text = mails[0].parsed();
     let text = text.body_text(0).expect("a text");
-    let link = text
-        .split_whitespace()
-        .find(|word| word.ends_with("?answer=cancel-recovery"))
-        .and_then(|link| link.strip_prefix("https://login.example.com"))
-        .expect("a link that stops it")
-        .to_owned();
+    let link = link_in(&text, "?answer=cancel-recovery").expect("a link that stops it");
 
     site.kill();
     site.start();
     site.wait_until_ready();
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .max_redirects(0)
-        .timeout_global(Some(PATIENCE))
-        .build()
-        .into();
-    let address = pages(&site);
-    let page = agent.get(format!("{address}{link}")).call();
-    let page = page.expect("a page").body_mut().read_to_string();
-    let page = page.expect("text");
-    let action = page
-        .split("action=\"")
-        .filter_map(|part| part.split('"').next())
-        .find(|action| action.ends_with("/cancel-recovery"))
-        .expect("a button");
+    let visitor = Visitor::of(&site);
+    let buttons = visitor.buttons(&link);
+    let stops = |action: &&String| action.ends_with("/cancel-recovery");
+    let action = buttons.iter().find(stops).expect("a button");
     assert_eq!(commands(cluster, &site), ["hold_recovery"]);
-    let answer = agent.post(format!("{address}{action}")).send_empty();
-    let answer = answer.expect("an answer");
-    assert_eq!(answer.status().as_u16(), 303);
-    let status = answer.headers()["location"].to_str().expect("a path");
+    let status = visitor.press(action, &[]);
     eventually("the recovery to be stopped", PATIENCE, || {
-        let page = agent.get(format!("{address}{status}")).call().ok()?;
-        let page = page.into_body().read_to_string().ok()?;
+        let page = visitor.open(&status).ok()?;
         page.contains("The recovery is stopped").then_some(())
     });
     assert_eq!(

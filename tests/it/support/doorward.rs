@@ -84,6 +84,16 @@ impl Doorward {
         }
     }
 
+    /// One shard whose mails go to `port`, at work on topics of `partitions`.
+    pub fn at_work_with_mail(cluster: &Cluster, port: u16, partitions: i32) -> Doorward {
+        let mut site = Doorward::new(cluster, "shards = 1");
+        site.reconfigure("port = 9\n", &format!("port = {port}\n"));
+        site.create_topics(partitions);
+        site.start();
+        site.wait_until_ready();
+        site
+    }
+
     /// Another process with the same configuration, instance name included.
     pub fn twin(&self) -> Doorward {
         let folder = Folder::new("twin");

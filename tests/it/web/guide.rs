@@ -5,7 +5,7 @@ use doorward::link::LinkKeys;
 use doorward::record::{CaseRecord, StepsRecord};
 
 use super::{genuine, with_case};
-use crate::owner::{Broker, Pages, case, token};
+use crate::owner::{Broker, Pages, STATES, case, token};
 
 fn secured(state: &str, steps: StepsRecord) -> CaseRecord {
     CaseRecord {
@@ -176,14 +176,7 @@ fn each_mail_has_a_code_of_its_own() {
 fn a_co_owner_reads_of_the_account_and_never_of_theirs() {
     let broker = Broker::start();
     let pages = Pages::start(&broker);
-    for state in [
-        "open",
-        "asked",
-        "unlocked",
-        "secured",
-        "recovered",
-        "closed",
-    ] {
+    for state in STATES {
         for (locale, yours) in [("en", "your account"), ("de", "ihr konto")] {
             let case = CaseRecord {
                 id: format!("k-{state}-{locale}"),

@@ -7,7 +7,7 @@ use doorward::record::CaseRecord;
 use regex::Regex;
 
 use super::with_case;
-use crate::owner::{Answer, Broker, Pages, case, expired_token, token};
+use crate::owner::{Answer, Broker, Pages, STATES, case, expired_token, token};
 
 /// Addresses in a page that a scanner opens: links, style sheets, a refresh, what a script
 /// could read; and, where it presses buttons, its forms.
@@ -73,15 +73,7 @@ fn press_everything(pages: &Pages, page: &Answer) -> usize {
 fn a_scanner_that_opens_and_follows_everything_changes_nothing() {
     let broker = Broker::start();
     let pages = Pages::start(&broker);
-    for state in [
-        "open",
-        "asked",
-        "unlocked",
-        "secured",
-        "recovered",
-        "closed",
-        "held",
-    ] {
+    for state in STATES.into_iter().chain(["held"]) {
         let case = CaseRecord {
             id: format!("k-{state}"),
             until: Some("2999-01-01T00:00:00Z".into()),
