@@ -126,7 +126,8 @@ impl Checked {
                 rest.found.retain(|d| d.kind != Kind::UnknownList);
                 self.found.found.extend(rest.found);
                 let shelf = Shelf::of_readable(&files, None);
-                self.tests(&folder, &shelf, builtin::geoip().ok().map(Arc::new), false);
+                let geo = || builtin::geoip().ok().map(Arc::new);
+                self.tests(&folder, &shelf, geo, false);
                 return;
             }
         };
@@ -151,7 +152,7 @@ impl Checked {
         let whole = Shelf::new(&files, lists, &mut Diagnostics::default());
         let playable = playable && whole.is_some();
         let shelf = whole.unwrap_or_else(|| Shelf::of_readable(&files, Some(lists)));
-        let geo = judge::database(geoip, &loaded.facts);
+        let geo = || judge::database(geoip, &loaded.facts);
         self.tests(&folder, &shelf, geo, playable);
         let Loaded {
             problems,
@@ -168,9 +169,20 @@ impl Checked {
         self.good.extend(summary);
     }
 
-    /// Reads the tests beside the rules and, where the rules are `playable`, plays them.
-    fn tests(&mut self, folder: &Folder, shelf: &Shelf, geo: Option<Arc<GeoDb>>, playable: bool) {
+    /// Reads the tests beside the rules and, where the rules are `playable`, plays them. Only
+    /// where there are any is a database opened for them.
+    fn tests(
+        &mut self,
+        folder: &Folder,
+        shelf: &Shelf,
+        geo: impl FnOnce() -> Option<Arc<GeoDb>>,
+        playable: bool,
+    ) {
         let files = folder.test_files(&mut self.found);
+        if files.is_empty() {
+            return;
+        }
+        let geo = geo();
         let known = Known {
             shelf,
             geo: geo.as_deref(),
