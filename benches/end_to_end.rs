@@ -200,11 +200,13 @@ fn run_shard(cluster: &Cluster, topics: &Topics, count: usize, transactions: boo
     let kafka = rig::kafka_settings(cluster, transactions);
     let metrics = Arc::new(Metrics::new());
     let stop = Stop::new();
-    let log = rig::Counted {
+    let log = rig::Watched {
         log: KafkaLog::connect(&kafka, topics, 0, Arc::clone(&metrics)).expect("a log"),
-        records_left: Some(count),
-        restores_left: None,
-        stop: stop.clone(),
+        watch: rig::Counted {
+            records_left: Some(count),
+            restores_left: None,
+            stop: stop.clone(),
+        },
     };
     let mut shard = rig::shard(log, PARTITIONS, metrics, stop);
     shard.run().expect("no failure");

@@ -39,7 +39,8 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
-use stages::{Stage, Stages, Watched};
+use rig::Watched;
+use stages::{Noted, Stage, Stages};
 use support::kafka::Cluster;
 
 const PARTITIONS: i32 = 4;
@@ -143,7 +144,10 @@ impl Site<'_> {
         let stop = Stop::new();
         let stages = Stages::default();
         let counted = Arc::new(AtomicU64::new(0));
-        let watched = |log| Watched::new(log, stages.clone());
+        let watched = |log| Watched {
+            log,
+            watch: Noted::new(stages.clone()),
+        };
         let running = if runs == Runs::Bare {
             let log = watched(rig::joined(&kafka, &topics, &metrics));
             let (counted, asked) = (Arc::clone(&counted), stop.clone());
@@ -291,7 +295,7 @@ impl Site<'_> {
 
 /// Reads, decides nothing, and commits what each event that would lock causes, through the
 /// same log as a shard does.
-fn bare_loop(mut log: Watched, counted: &AtomicU64, stop: &Stop) {
+fn bare_loop(mut log: Watched<Noted>, counted: &AtomicU64, stop: &Stop) {
     let mut batches = 0;
     while !stop.is_requested() {
         let mut transaction = Transaction::default();

@@ -35,15 +35,13 @@ use doorward::config::{GeoIp, Topics};
 use doorward::document::{Diagnostics, render_all};
 use doorward::engine::Settings;
 use doorward::locale::Languages;
-use doorward::log::{
-    EachState, InputRecord, KafkaLog, Log, LogError, Restored, Restoring, Transaction, Wakeup,
-};
+use doorward::log::{InputRecord, KafkaLog, Log, LogError, Transaction, Wakeup};
 use doorward::metrics::Metrics;
 use doorward::reload::{Ask, AtWork, Parts, Running, Sources, asks, read};
 use doorward::shard::control::Stop;
 use doorward::shard::latest::{Knowledge, Latest};
 use figures::{Latencies, figure};
-use rig::STALLED;
+use rig::{STALLED, Watch, Watched};
 use support::kafka::Cluster;
 use tempfile::TempDir;
 
@@ -227,9 +225,11 @@ fn run(cluster: &Cluster, events: &str, count: usize, site: &Site, reloads: bool
     let measured = Arc::new(Mutex::new(Measured::new(count)));
     let log = Watched {
         log: KafkaLog::connect(&kafka, &topics, 0, Arc::clone(&metrics)).expect("a log"),
-        begun: None,
-        stop: stop.clone(),
-        measured: Arc::clone(&measured),
+        watch: Pauses {
+            begun: None,
+            stop: stop.clone(),
+            measured: Arc::clone(&measured),
+        },
     };
     let parts = load(site, &metrics);
     let (sender, receiver) = asks();
@@ -353,22 +353,22 @@ impl Measured {
     }
 }
 
-/// A log whose shard is watched, and asked to end when it has handled everything.
-struct Watched {
-    log: KafkaLog,
+/// Measures, and asks the shard to end when it has handled everything.
+struct Pauses {
     begun: Option<Instant>,
     stop: Stop,
     measured: Arc<Mutex<Measured>>,
 }
 
-impl Log for Watched {
+impl Watch for Pauses {
     fn poll(
         &mut self,
+        log: &mut KafkaLog,
         wait: Duration,
         each: &mut dyn FnMut(InputRecord<'_>),
     ) -> Result<Wakeup, LogError> {
         let mut measured = self.measured.lock().expect("no panic");
-        let woken = self.log.poll(wait, &mut |record| {
+        let woken = log.poll(wait, &mut |record| {
             each(record);
             measured.handled();
         });
@@ -378,39 +378,16 @@ impl Log for Watched {
         woken
     }
 
-    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError> {
-        self.log.restore(partition, each)
-    }
-
-    fn start(&mut self, partition: i32, from: &Restored) -> Result<(), LogError> {
-        self.log.start(partition, from)
-    }
-
-    fn release(&mut self, partitions: &[i32]) -> Result<(), LogError> {
-        self.log.release(partitions)
-    }
-
-    fn begin_commit(&mut self, transaction: &Arc<Transaction>) -> Result<(), LogError> {
+    fn begins(&mut self, _: &Arc<Transaction>) {
         self.begun = Some(Instant::now());
-        self.log.begin_commit(transaction)
     }
 
-    fn poll_commit(&mut self, wait: Duration) -> Option<Result<(), LogError>> {
-        let landed = self.log.poll_commit(wait)?;
+    fn ended(&mut self, _: &Result<(), LogError>) {
         let mut measured = self.measured.lock().expect("no panic");
         if let Some(begun) = self.begun.take()
             && measured.seen > Measured::WARM
         {
             measured.commits.push(begun.elapsed());
         }
-        Some(landed)
-    }
-
-    fn high_watermark(&self, partition: i32) -> Option<i64> {
-        self.log.high_watermark(partition)
-    }
-
-    fn close(&mut self) {
-        self.log.close();
     }
 }

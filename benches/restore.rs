@@ -180,11 +180,13 @@ fn restore(cluster: &Cluster, topics: &Topics, accounts: usize) -> Duration {
     let kafka = rig::kafka_settings(cluster, true);
     let metrics = Arc::new(Metrics::new());
     let stop = Stop::new();
-    let log = rig::Counted {
+    let log = rig::Watched {
         log: KafkaLog::connect(&kafka, topics, 0, Arc::clone(&metrics)).expect("a log"),
-        records_left: None,
-        restores_left: Some(PARTITIONS as usize),
-        stop: stop.clone(),
+        watch: rig::Counted {
+            records_left: None,
+            restores_left: Some(PARTITIONS as usize),
+            stop: stop.clone(),
+        },
     };
     let mut shard = rig::shard(log, PARTITIONS, Arc::clone(&metrics), stop);
     shard.run().expect("no failure");

@@ -111,10 +111,76 @@ pub fn shard_by<L: Log>(
     Shard::new(log, parts)
 }
 
-/// A log that asks its shard to end when a number of records was handed to it, or when as
-/// many partitions have been restored.
-pub struct Counted {
+/// What somebody does who watches the calls of a shard's log.
+pub trait Watch {
+    fn poll(
+        &mut self,
+        log: &mut KafkaLog,
+        wait: Duration,
+        each: &mut dyn FnMut(InputRecord<'_>),
+    ) -> Result<Wakeup, LogError> {
+        log.poll(wait, each)
+    }
+
+    /// A partition was restored.
+    fn restored(&mut self) {}
+
+    fn begins(&mut self, _: &Arc<Transaction>) {}
+
+    fn ended(&mut self, _: &Result<(), LogError>) {}
+}
+
+/// A log whose shard is watched.
+pub struct Watched<W> {
     pub log: KafkaLog,
+    pub watch: W,
+}
+
+impl<W: Watch> Log for Watched<W> {
+    fn poll(
+        &mut self,
+        wait: Duration,
+        each: &mut dyn FnMut(InputRecord<'_>),
+    ) -> Result<Wakeup, LogError> {
+        self.watch.poll(&mut self.log, wait, each)
+    }
+
+    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError> {
+        self.log.restore(partition, each)
+    }
+
+    fn start(&mut self, partition: i32, from: &Restored) -> Result<(), LogError> {
+        self.watch.restored();
+        self.log.start(partition, from)
+    }
+
+    fn release(&mut self, partitions: &[i32]) -> Result<(), LogError> {
+        self.log.release(partitions)
+    }
+
+    fn begin_commit(&mut self, transaction: &Arc<Transaction>) -> Result<(), LogError> {
+        self.watch.begins(transaction);
+        self.log.begin_commit(transaction)
+    }
+
+    fn poll_commit(&mut self, wait: Duration) -> Option<Result<(), LogError>> {
+        let ended = self.log.poll_commit(wait)?;
+        self.watch.ended(&ended);
+        Some(ended)
+    }
+
+    fn high_watermark(&self, partition: i32) -> Option<i64> {
+        self.log.high_watermark(partition)
+    }
+
+    fn close(&mut self) {
+        self.log.close();
+    }
+}
+
+/// Asks the shard to end when a number of records was handed to it, or when as many
+/// partitions have been restored.
+pub struct Counted {
     pub records_left: Option<usize>,
     pub restores_left: Option<usize>,
     pub stop: Stop,
@@ -128,14 +194,15 @@ impl Counted {
     }
 }
 
-impl Log for Counted {
+impl Watch for Counted {
     fn poll(
         &mut self,
+        log: &mut KafkaLog,
         wait: Duration,
         each: &mut dyn FnMut(InputRecord<'_>),
     ) -> Result<Wakeup, LogError> {
         let left = &mut self.records_left;
-        let woken = self.log.poll(wait, &mut |record| {
+        let woken = log.poll(wait, &mut |record| {
             if let Some(left) = left {
                 *left = left.saturating_sub(1);
             }
@@ -145,36 +212,11 @@ impl Log for Counted {
         woken
     }
 
-    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError> {
-        self.log.restore(partition, each)
-    }
-
-    fn start(&mut self, partition: i32, from: &Restored) -> Result<(), LogError> {
+    fn restored(&mut self) {
         if let Some(left) = &mut self.restores_left {
             *left = left.saturating_sub(1);
         }
         self.note();
-        self.log.start(partition, from)
-    }
-
-    fn release(&mut self, partitions: &[i32]) -> Result<(), LogError> {
-        self.log.release(partitions)
-    }
-
-    fn begin_commit(&mut self, transaction: &Arc<Transaction>) -> Result<(), LogError> {
-        self.log.begin_commit(transaction)
-    }
-
-    fn poll_commit(&mut self, wait: Duration) -> Option<Result<(), LogError>> {
-        self.log.poll_commit(wait)
-    }
-
-    fn high_watermark(&self, partition: i32) -> Option<i64> {
-        self.log.high_watermark(partition)
-    }
-
-    fn close(&mut self) {
-        self.log.close();
     }
 }
 

@@ -4,15 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use doorward::log::{
-    EachState, InputRecord, KafkaLog, Log, LogError, OutputTopic, Restored, Restoring, Transaction,
-    Wakeup,
-};
+use doorward::log::{InputRecord, KafkaLog, Log, LogError, OutputTopic, Transaction, Wakeup};
 use rdkafka::ClientContext;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{NoCustomPartitioner, ProducerContext};
 
 use super::figures::Latencies;
+use super::rig::Watch;
 
 /// Keys of events that are followed begin like this.
 pub const FOLLOWED: &[u8] = b"locked-";
@@ -99,17 +97,15 @@ impl ProducerContext<NoCustomPartitioner> for Stages {
     }
 }
 
-/// A shard's log, watched.
-pub struct Watched {
-    log: KafkaLog,
+/// Notes the stages that a shard's log sees.
+pub struct Noted {
     stages: Stages,
     under_way: Option<Arc<Transaction>>,
 }
 
-impl Watched {
-    pub fn new(log: KafkaLog, stages: Stages) -> Watched {
-        Watched {
-            log,
+impl Noted {
+    pub fn new(stages: Stages) -> Noted {
+        Noted {
             stages,
             under_way: None,
         }
@@ -123,14 +119,15 @@ impl Watched {
     }
 }
 
-impl Log for Watched {
+impl Watch for Noted {
     fn poll(
         &mut self,
+        log: &mut KafkaLog,
         wait: Duration,
         each: &mut dyn FnMut(InputRecord<'_>),
     ) -> Result<Wakeup, LogError> {
         let stages = &self.stages;
-        self.log.poll(wait, &mut |record| {
+        log.poll(wait, &mut |record| {
             if let Some(key) = record.key {
                 stages.note(key, Stage::Handed);
             }
@@ -138,37 +135,14 @@ impl Log for Watched {
         })
     }
 
-    fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError> {
-        self.log.restore(partition, each)
-    }
-
-    fn start(&mut self, partition: i32, from: &Restored) -> Result<(), LogError> {
-        self.log.start(partition, from)
-    }
-
-    fn release(&mut self, partitions: &[i32]) -> Result<(), LogError> {
-        self.log.release(partitions)
-    }
-
-    fn begin_commit(&mut self, transaction: &Arc<Transaction>) -> Result<(), LogError> {
+    fn begins(&mut self, transaction: &Arc<Transaction>) {
         self.note_all(transaction, Stage::Begun);
         self.under_way = Some(Arc::clone(transaction));
-        self.log.begin_commit(transaction)
     }
 
-    fn poll_commit(&mut self, wait: Duration) -> Option<Result<(), LogError>> {
-        let ended = self.log.poll_commit(wait)?;
-        if let (Ok(()), Some(transaction)) = (&ended, self.under_way.take()) {
+    fn ended(&mut self, outcome: &Result<(), LogError>) {
+        if let (Ok(()), Some(transaction)) = (outcome, self.under_way.take()) {
             self.note_all(&transaction, Stage::Committed);
         }
-        Some(ended)
-    }
-
-    fn high_watermark(&self, partition: i32) -> Option<i64> {
-        self.log.high_watermark(partition)
-    }
-
-    fn close(&mut self) {
-        self.log.close();
     }
 }
