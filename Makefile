@@ -36,7 +36,8 @@ NEED_NONE := simulation:: model:: bounded:: recoveries::
 
 .PHONY: test-services
 test-services: services ## The integration tests with real Kafka, SMTP, promtool and Chromium, none skipped for want of them
-	. '$(SERVICES)' && DOORWARD_REQUIRE_SERVICES=1 $(CARGO) test --locked --test it -- $(NEED_NONE:%=--skip %)
+	. '$(SERVICES)' && DOORWARD_REQUIRE_SERVICES=1 \
+		ci/tell.sh $(CARGO) test --locked --test it -- $(NEED_NONE:%=--skip %)
 
 SOAK_MINUTES ?= 30
 

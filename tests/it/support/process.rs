@@ -147,9 +147,11 @@ impl Drop for Process {
     }
 }
 
-/// Without what a site whose mail server is away repeats for each mail.
+/// Without what a site whose mail server is away repeats for each mail, and what every
+/// broker says of its own logging.
 fn last_lines(text: &str) -> String {
-    let tells = |line: &&str| !line.contains("mail not accepted yet");
+    let tells =
+        |line: &&str| !line.contains("mail not accepted yet") && !line.starts_with("SLF4J: ");
     let lines: Vec<&str> = text.lines().filter(tells).collect();
     let from = lines.len().saturating_sub(60);
     lines[from..]
