@@ -230,7 +230,7 @@ pub fn joined(kafka: &Kafka, topics: &Topics, metrics: &Arc<Metrics>) -> KafkaLo
             Ok(Wakeup::Assigned(partitions)) if !partitions.is_empty() => {
                 for partition in partitions {
                     let restored = loop {
-                        match log.restore(partition, &mut |_, _| {}).expect("a restore") {
+                        match log.restore(partition, &mut |_| {}).expect("a restore") {
                             Restoring::More { .. } => {}
                             Restoring::Done(restored) => break restored,
                         }

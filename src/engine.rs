@@ -11,6 +11,7 @@
 
 pub mod account;
 mod accounts;
+pub mod ahead;
 pub mod bounce;
 pub mod budget;
 pub mod case;
@@ -180,6 +181,7 @@ impl Engine {
         mut trace: Option<&mut Trace>,
     ) {
         partition.follow(self.rule_set, self.residents);
+        partition.ahead_mut().reach(source.offset);
         let mut time = event.time;
         if time.since_ms(now) > MAX_AHEAD_MS {
             time = now;
@@ -204,6 +206,7 @@ impl Engine {
                 trace: trace.as_deref_mut(),
             };
             self.with_account(partition, &mut work, control);
+            work.out.end_share();
             self.by_address(partition, &mut work);
             if work.budgets_changed {
                 work.out.changed.push(self.partition_key);
@@ -245,6 +248,10 @@ impl Engine {
             },
             (None, _, _) => return,
         };
+        if partition.ahead().holds(key, work.source.offset) {
+            return;
+        }
+        work.out.account = Some(key);
         if control == Some(KnownType::AccountDeleted) {
             match partition.remove(key) {
                 Some(gone) => {
@@ -307,6 +314,10 @@ impl Engine {
             return;
         };
         let key = ip_key(&self.settings.state_key, ip);
+        if partition.ahead().holds(key, work.source.offset) {
+            return;
+        }
+        work.out.address = Some(key);
         let changed = partition.update(key, true, work.now, |record| {
             record.set_by_ip();
             self.apply_rules(work, record, true)

@@ -57,6 +57,10 @@ pub enum Restoring {
     Done(Restored),
 }
 
+/// Header of a record of `doorward.state` that holds more than the position committed with it:
+/// the first offset of its input partition that it does not hold.
+pub const AHEAD: &str = "doorward.ahead";
+
 /// One output record. The topic is a role, so that names stay settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputRecord {
@@ -116,8 +120,18 @@ pub enum LogError {
     Fatal(String),
 }
 
-/// Takes key and value (`None`: tombstone) of one record of state.
-pub type EachState<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>);
+/// One record of `doorward.state`, borrowed from the log's own buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct StateRecord<'a> {
+    pub key: &'a [u8],
+    /// `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// What its header [`AHEAD`] says.
+    pub ahead: Option<i64>,
+}
+
+/// Takes one record of state.
+pub type EachState<'a> = &'a mut dyn FnMut(StateRecord<'_>);
 
 /// The log, as one shard sees it.
 pub trait Log {
@@ -130,8 +144,7 @@ pub trait Log {
         each: &mut dyn FnMut(InputRecord<'_>),
     ) -> Result<Wakeup, LogError>;
 
-    /// Reads the committed state of `partition`, handing key and value (`None`: tombstone)
-    /// of each record to `each`: a slice with each call, so that other partitions go on,
+    /// Reads the committed state of `partition`, handing each record to `each`: a slice with each call, so that other partitions go on,
     /// until everything is read that was committed before the first of these calls. Another
     /// partition, an error or a release begins afresh.
     fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError>;

@@ -246,9 +246,9 @@ impl<L: Log> Shard<L> {
             return Ok(false);
         };
         let mut refused = None;
-        let state = self.log.restore(partition, &mut |key, value| {
+        let state = self.log.restore(partition, &mut |record| {
             under_way.records += 1;
-            match core.restore(partition, key, value) {
+            match core.restore(partition, record) {
                 Ok(()) => {}
                 // One account that starts afresh is better than a partition that stands.
                 Err(StateError::Damaged(what)) => {

@@ -35,6 +35,13 @@ pub struct Outputs {
     /// Cases of which nobody hears: every mail about them bounced.
     pub unreached: Vec<CaseId>,
     pub counts: Counts,
+    /// The records that the event was handled for: its account's, and its address's where a
+    /// rule is kept by address.
+    pub account: Option<crate::engine::StateKey>,
+    pub address: Option<crate::engine::StateKey>,
+    /// Decisions that the account's record caused; the others are the address's. Nothing else
+    /// comes from an address: such rules neither lock nor mail.
+    account_decisions: usize,
 }
 
 /// A rule has locked as many accounts as it may for now (docs/rules.md 13).
@@ -63,14 +70,34 @@ impl Outputs {
         self.exceptions_expired.clear();
         self.unreached.clear();
         self.counts = Counts::default();
+        (self.account, self.address) = (None, None);
+        self.account_decisions = 0;
     }
 
-    /// Whether something must reach the log at once, rather than with the next commit.
+    /// What follows is the address's.
+    pub fn end_share(&mut self) {
+        self.account_decisions = self.decisions.len();
+    }
+
+    /// The record that caused the decision number `at`.
+    pub fn cause_of_decision(&self, at: usize) -> Option<crate::engine::StateKey> {
+        if at < self.account_decisions {
+            self.account
+        } else {
+            self.address
+        }
+    }
+
+    /// Whether something must reach the log at once, rather than with the next commit. A hit
+    /// that is held must, too: whoever handles its event again would find the partition's
+    /// budgets as they were later.
     pub fn is_urgent(&self) -> bool {
+        let held = |decision: &Decision| decision.effect == Effect::Held;
         !(self.commands.is_empty()
             && self.cases.is_empty()
             && self.mails.is_empty()
             && self.dropped_cases.is_empty())
+            || self.decisions.iter().any(held)
     }
 }
 

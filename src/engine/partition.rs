@@ -7,6 +7,7 @@ use crate::event::{DAY_MS, MINUTE_MS, SECOND_MS, Timestamp};
 
 use super::account::Account;
 use super::accounts::Accounts;
+use super::ahead::Ahead;
 use super::budget::Budgets;
 use super::codec::{self, Residents, StateError};
 use super::eras::{Begun, Eras};
@@ -58,6 +59,7 @@ pub struct Partition {
     again: HashMap<StateKey, Timestamp>,
     stepped_at: Timestamp,
     budgets: Budgets,
+    ahead: Ahead,
 }
 
 /// What of an account other parts of the partition point at.
@@ -102,6 +104,15 @@ impl Partition {
 
     pub fn put_budgets(&mut self, budgets: Budgets) {
         self.budgets = budgets;
+    }
+
+    /// Records that know more than the committed position.
+    pub fn ahead(&self) -> &Ahead {
+        &self.ahead
+    }
+
+    pub fn ahead_mut(&mut self) -> &mut Ahead {
+        &mut self.ahead
     }
 
     /// Cases that are open.

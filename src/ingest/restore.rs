@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::log::client::{Client, REQUEST_TIMEOUT, StateItem, StateReader};
-use crate::log::{EachState, LogError, Restored, Restoring};
+use crate::log::{EachState, LogError, Restored, Restoring, StateRecord};
 
 /// Without progress for so long, something hangs that waiting does not mend. Shorter than the
 /// watchdog's patience, so that this says what hangs.
@@ -55,7 +55,8 @@ impl<R: StateReader> Restore<R> {
     }
 
     /// Reads for about [`SLICE`]; [`Restoring::Done`] once all that was committed before
-    /// [`Self::begin`] has been handed to `each`.
+    /// [`Self::begin`] has been handed to `each`. What a record was ahead of that is behind the
+    /// position by now is left out.
     pub fn slice<C>(&mut self, client: &mut C, each: EachState<'_>) -> Result<Restoring, LogError>
     where
         C: Client<StateReader = R>,
@@ -66,14 +67,16 @@ impl<R: StateReader> Restore<R> {
         };
         while self.position < self.high {
             let before = self.position;
-            let position = &mut self.position;
+            let (position, from) = (&mut self.position, self.from.next_offset);
             reader.take(LOOK, &mut |item| match item {
-                StateItem::Record { offset, key, value } => {
+                StateItem::Record { offset, record } => {
                     *position = (*position).max(offset + 1);
-                    if let Some(key) = key {
-                        each(key, value);
-                    }
+                    each(StateRecord {
+                        ahead: record.ahead.filter(|ahead| Some(*ahead) > from),
+                        ..record
+                    });
                 }
+                StateItem::Foreign { offset } => *position = (*position).max(offset + 1),
                 StateItem::End { offset } => *position = (*position).max(offset),
             })?;
             let now = client.clock().monotonic();

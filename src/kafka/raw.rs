@@ -141,6 +141,32 @@ impl Batch<'_> {
         })
     }
 
+    /// The last header `name` of the record number `at`.
+    pub fn header(&self, at: usize, name: &CStr) -> Option<&[u8]> {
+        let slot = *self.slots.get(at)?;
+        let mut headers = std::ptr::null_mut();
+        let (mut value, mut length) = (std::ptr::null(), 0);
+        // SAFETY: the slot is a message that lives until this batch is dropped, and its headers
+        // live as long; all pointers are valid for the calls.
+        unsafe {
+            let found = |code| code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+            if !found(sys::rd_kafka_message_headers(slot, &raw mut headers)) {
+                return None;
+            }
+            let last = sys::rd_kafka_header_get_last(
+                headers,
+                name.as_ptr(),
+                &raw mut value,
+                &raw mut length,
+            );
+            if found(last) {
+                bytes(value, length)
+            } else {
+                None
+            }
+        }
+    }
+
     pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
         // SAFETY: every slot is a message that lives until this batch is dropped.
         self.slots.iter().map(|slot| unsafe { item(*slot) })

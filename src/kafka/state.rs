@@ -1,5 +1,6 @@
 //! A consumer of one partition of `doorward.state`, no member of any group.
 
+use std::ffi::CString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +11,16 @@ use super::raw::{Buffer, Item, Queue};
 use super::settings::{self, Quiet};
 use super::{TAKE, classify, is_passing};
 use crate::config::Kafka;
-use crate::log::LogError;
 use crate::log::client::{self, StateItem};
+use crate::log::{AHEAD, InputRecord, LogError, StateRecord};
 
 pub struct StateReader {
     topic: String,
     partition: i32,
     buffer: Buffer,
     queue: Queue<Quiet>,
+    /// [`AHEAD`], as librdkafka wants it.
+    ahead: CString,
     /// Held as long as the reader: dropping it strands the partition.
     _of_partition: Queue<Quiet>,
     consumer: Arc<BaseConsumer<Quiet>>,
@@ -50,6 +53,7 @@ impl StateReader {
             partition,
             buffer: Buffer::new(TAKE),
             queue,
+            ahead: CString::new(AHEAD).unwrap_or_default(),
             _of_partition: of_partition,
             consumer,
         })
@@ -69,13 +73,26 @@ impl client::StateReader for StateReader {
         // A wait ends with the first record; what came with it is taken at once.
         for (wait, limit) in [(wait, 1), (Duration::ZERO, TAKE)] {
             let batch = self.queue.take(wait, limit, &mut self.buffer);
-            for item in batch.items() {
+            for (at, item) in batch.items().enumerate() {
                 match item {
-                    Item::Record(record) => each(StateItem::Record {
-                        offset: record.offset,
-                        key: record.key,
-                        value: record.payload,
-                    }),
+                    Item::Record(InputRecord {
+                        offset, key: None, ..
+                    }) => {
+                        each(StateItem::Foreign { offset });
+                    }
+                    Item::Record(InputRecord {
+                        offset,
+                        key: Some(key),
+                        payload,
+                        ..
+                    }) => {
+                        let record = StateRecord {
+                            key,
+                            value: payload,
+                            ahead: batch.header(at, &self.ahead).and_then(number),
+                        };
+                        each(StateItem::Record { offset, record });
+                    }
                     Item::End { offset } => each(StateItem::End { offset }),
                     Item::Error { code, .. } if is_passing(code) => {}
                     Item::Error { code, .. } => {
@@ -87,4 +104,8 @@ impl client::StateReader for StateReader {
         }
         Ok(())
     }
+}
+
+fn number(header: &[u8]) -> Option<i64> {
+    std::str::from_utf8(header).ok()?.parse().ok()
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{InputRecord, LogError, OutputRecord, Restored};
+use super::{InputRecord, LogError, OutputRecord, Restored, StateRecord};
 use crate::clock::Clock;
 use crate::deliver::{Attempt, Attempted};
 
@@ -122,12 +122,12 @@ pub trait Client {
 /// What a reader of the state topic finds.
 #[derive(Clone, Copy, Debug)]
 pub enum StateItem<'a> {
-    /// `value` is `None` for a tombstone.
     Record {
         offset: i64,
-        key: Option<&'a [u8]>,
-        value: Option<&'a [u8]>,
+        record: StateRecord<'a>,
     },
+    /// A record without a key, which nobody here wrote.
+    Foreign { offset: i64 },
     /// There is nothing more to be shown below `offset`: what is left are records of
     /// transactions that were aborted, and markers.
     End { offset: i64 },

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::batch::{Batch, Flight, Limits};
+use super::batch::{Batch, Durable, Flight, Limits};
 use super::latest::{Knowledge, Latest};
 use super::output;
 use crate::clock::Clock;
 use crate::engine::output::Outputs;
-use crate::engine::{Engine, Partition, Settings, StateError};
+use crate::engine::{Engine, Partition, Settings, StateError, StateKey};
 use crate::event::decode::{Decoder, Dropped};
 use crate::event::{Event, Source, Timestamp};
-use crate::log::InputRecord;
+use crate::log::{InputRecord, StateRecord};
 use crate::metrics::Metrics;
 use crate::metrics::least::Left;
 use crate::metrics::local::ShardCounters;
@@ -156,7 +156,7 @@ impl Core {
             Err(rejected) => {
                 self.counters.rejected(rejected.kind);
                 let letter = output::dead_letter(&record, &rejected, &self.known.provenance.topic);
-                self.batch.push(record.partition, letter);
+                self.batch.push(source, None, letter, received);
             }
         }
         if !self.dropped.is_empty() {
@@ -169,7 +169,7 @@ impl Core {
         let outputs = &mut self.outputs;
         self.counters.engine(&outputs.counts);
         for key in &outputs.changed {
-            self.batch.changed(source.partition, *key);
+            self.batch.changed(source, *key, received);
         }
         for (rule, answer) in &outputs.answers {
             let answers = &self.counters.metrics().owner_answers_total;
@@ -214,9 +214,6 @@ impl Core {
         }
         let said_something = !outputs.decisions.is_empty() || outputs.is_urgent();
         if said_something {
-            if outputs.is_urgent() {
-                self.batch.urgent(source.partition);
-            }
             for decision in &outputs.decisions {
                 self.counters.decision(decision, now);
             }
@@ -224,9 +221,17 @@ impl Core {
                 self.counters.command(command.kind);
                 self.batch.command(source.partition, received);
             }
-            output::records(outputs, &self.known.provenance, |record| {
-                self.batch.push(source.partition, record);
+            let mut caused = Vec::new();
+            output::records(outputs, &self.known.provenance, |key, record| {
+                caused.push(key);
+                self.batch.push(source, key, record, received);
             });
+            if outputs.is_urgent() {
+                // What was pushed out or cleared by the way goes along; it is little.
+                for key in outputs.changed.iter().chain(caused.iter().flatten()) {
+                    self.batch.urgent(source.partition, *key);
+                }
+            }
         }
         outputs.clear();
     }
@@ -261,14 +266,14 @@ impl Core {
     }
 
     /// Takes one record of the partition's durable state back.
-    pub fn restore(
-        &mut self,
-        partition: i32,
-        key: &[u8],
-        value: Option<&[u8]>,
-    ) -> Result<(), StateError> {
+    pub fn restore(&mut self, partition: i32, record: StateRecord<'_>) -> Result<(), StateError> {
         let owned = self.partitions.entry(partition).or_default();
-        self.engine.restore_state(&mut owned.accounts, key, value)
+        let StateRecord { key, value, ahead } = record;
+        self.engine.restore_state(&mut owned.accounts, key, value)?;
+        if let (Some(until), Ok(key)) = (ahead, key.try_into()) {
+            owned.accounts.ahead_mut().note(StateKey(key), until);
+        }
+        Ok(())
     }
 
     /// Where reading goes on after the restore.
@@ -290,8 +295,13 @@ impl Core {
     pub fn close_batch(&mut self, batch_id: String, first: Option<Limits>) -> Flight {
         let now = self.clock.monotonic();
         let (engine, partitions) = (&self.engine, &self.partitions);
-        let encode =
-            |partition, key| engine.encode_state(&partitions.get(&partition)?.accounts, key);
+        let encode = |partition, key| {
+            let accounts = partitions.get(&partition).map(|owned| &owned.accounts);
+            Durable {
+                value: accounts.and_then(|accounts| engine.encode_state(accounts, key)),
+                ahead: accounts.and_then(|accounts| accounts.ahead().of(key)),
+            }
+        };
         match first {
             Some(limits) => self.batch.close_first(batch_id, now, limits, encode),
             None => self.batch.close(batch_id, encode),

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::engine::DueTimer;
 use crate::engine::output::Outputs;
+use crate::engine::{DueTimer, StateKey};
 use crate::event::Timestamp;
 use crate::event::decode::Rejected;
 use crate::event::wire;
@@ -16,35 +16,46 @@ pub const MAX_DEAD_LETTER: usize = 900_000;
 /// Bytes of an unreadable message's key that are kept.
 const MAX_DEAD_KEY: usize = 4_096;
 
-/// Hands on the records for everything in `outputs` but changed state, commands first: a
-/// pipeline that reads one partition sees a lock before anything else of its event.
-pub fn records(outputs: &Outputs, from: &Provenance, mut push: impl FnMut(OutputRecord)) {
+/// Hands on the records for everything in `outputs` but changed state, each with the key of
+/// the account's or address's record that caused it; commands first: a pipeline that reads
+/// one partition sees a lock before anything else of its event.
+pub fn records(
+    outputs: &Outputs,
+    from: &Provenance,
+    mut push: impl FnMut(Option<StateKey>, OutputRecord),
+) {
+    let account = outputs.account;
     for command in &outputs.commands {
         let record = CommandRecord::new(command, from);
-        push(keyed(OutputTopic::Commands, &command.account, &record));
+        push(
+            account,
+            keyed(OutputTopic::Commands, &command.account, &record),
+        );
     }
-    for decision in &outputs.decisions {
+    for (at, decision) in outputs.decisions.iter().enumerate() {
         let record = DecisionRecord::new(decision, from);
-        push(keyed(OutputTopic::Decisions, &decision.account, &record));
+        push(
+            outputs.cause_of_decision(at),
+            keyed(OutputTopic::Decisions, &decision.account, &record),
+        );
     }
     for case in &outputs.cases {
-        push(keyed(
-            OutputTopic::Cases,
-            &case.id.0,
-            &CaseRecord::new(case),
-        ));
+        let record = keyed(OutputTopic::Cases, &case.id.0, &CaseRecord::new(case));
+        push(account, record);
     }
     for case in &outputs.dropped_cases {
-        push(OutputRecord {
+        let tombstone = OutputRecord {
             topic: OutputTopic::Cases,
             key: case.0.as_bytes().to_vec(),
             payload: None,
             partition: None,
             headers: Vec::new(),
-        });
+        };
+        push(account, tombstone);
     }
     for mail in &outputs.mails {
-        push(keyed(OutputTopic::Mail, &mail.to, &MailRecord::new(mail)));
+        let record = keyed(OutputTopic::Mail, &mail.to, &MailRecord::new(mail));
+        push(account, record);
     }
 }
 

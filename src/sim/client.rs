@@ -7,7 +7,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::clock::Clock;
 use crate::log::client::{Client, Rebalance, StateItem, StateReader};
-use crate::log::{InputRecord, LogError, Restored};
+use crate::log::{AHEAD, InputRecord, LogError, Restored, StateRecord};
 
 use super::clock::SimClock;
 use super::group::SimMembership;
@@ -381,10 +381,20 @@ impl SimStateReader {
         let log = cluster.log((Topic::State, self.partition));
         let mut shown = 0;
         for record in log.read(self.position, self.isolation).take(chunk) {
-            each(StateItem::Record {
-                offset: record.offset,
-                key: record.message.key.as_deref(),
-                value: record.message.payload.as_deref(),
+            let message = &record.message;
+            let ahead = message.headers.iter().find(|(name, _)| *name == AHEAD);
+            each(match &message.key {
+                Some(key) => StateItem::Record {
+                    offset: record.offset,
+                    record: StateRecord {
+                        key,
+                        value: message.payload.as_deref(),
+                        ahead: ahead.and_then(|(_, until)| until.parse().ok()),
+                    },
+                },
+                None => StateItem::Foreign {
+                    offset: record.offset,
+                },
             });
             self.position = record.offset + 1;
             shown += 1;

@@ -415,6 +415,80 @@ fn a_large_partition_is_committed_alone_so_that_commands_find_the_way_free() {
 }
 
 #[test]
+fn a_command_waits_neither_for_the_state_of_others_nor_is_it_repeated_after_a_crash() {
+    let mut world = World::new(1);
+    world.commit_accounts = 10_000;
+    world.start();
+    world.turns(2);
+    for n in 0..300 {
+        world.failed_second_factor(0, &format!("user-{n}"));
+    }
+    world.attack(0, "ada");
+    world.turns(1);
+    assert_eq!(world.locked(), ["ada"]);
+    // With the fifty oldest; whoever comes next goes on behind them.
+    assert_eq!(world.broker.committed(0), Some(50));
+    let state = world.broker.state_of(0).len();
+    assert_eq!(state, 50 + 2, "ada's, and what her lock took of the budget");
+
+    // The process dies: what was not committed is handled again, ada's events are not.
+    world.start();
+    for _ in 0..4 {
+        world.failed_second_factor(0, "user-299");
+    }
+    world.turns(30);
+    assert_eq!(world.locked(), ["ada", "user-299"]);
+    assert_eq!(world.broker.committed(0), Some(309));
+}
+
+#[test]
+fn a_dead_letter_comes_once_though_a_later_event_was_committed_before_it() {
+    let mut world = World::new(1);
+    world.start();
+    world.turns(2);
+    world.failed_second_factor(0, "ben");
+    world.broker.produce(0, Some(b"cy"), Some(b"no event"));
+    world.attack(0, "ada");
+    world.turns(1);
+    assert_eq!(world.locked(), ["ada"]);
+    assert_eq!(world.broker.committed(0), Some(0), "ben's event waits");
+    assert!(world.broker.output(OutputTopic::DeadLetters).is_empty());
+    world.start();
+    world.turns(20);
+    assert_eq!(world.broker.output(OutputTopic::DeadLetters).len(), 1);
+    assert_eq!(world.broker.committed(0), Some(7));
+    assert_eq!(world.locked(), ["ada"]);
+}
+
+#[test]
+fn an_event_that_its_account_holds_already_still_counts_for_its_address() {
+    let mut world = World::new(1);
+    world.start();
+    world.turns(2);
+    let failed = json!({"type": "login", "outcome": "failure", "ip": "192.0.2.7"});
+    for n in 0..8 {
+        world.event(0, &format!("user-{n}"), failed.clone());
+    }
+    world.event(0, "ada", failed.clone());
+    world.attack(0, "ada");
+    world.turns(1);
+    assert_eq!(world.locked(), ["ada"]);
+    assert_eq!(world.broker.committed(0), Some(0), "the others wait");
+    world.start();
+    world.event(0, "ben", failed);
+    world.turns(20);
+    let decisions = world.broker.output(OutputTopic::Decisions);
+    let values: Vec<_> = decisions
+        .iter()
+        .filter_map(|record| serde_json::from_slice(record.payload.as_deref()?).ok())
+        .filter(|decision: &serde_json::Value| decision["rule"] == "password-spraying")
+        .map(|decision| decision["value"].clone())
+        .collect();
+    assert_eq!(values, [10], "of ten accounts, ada among them, once");
+    assert_eq!(world.locked(), ["ada"]);
+}
+
+#[test]
 fn two_full_batches_are_all_that_is_in_memory() {
     let mut world = World::new(1);
     world.slow = 50;

@@ -14,8 +14,8 @@ use doorward::deliver::Deliver;
 use doorward::event::Timestamp;
 use doorward::log::client::{Client, Rebalance};
 use doorward::log::{
-    EachState, InputRecord, KafkaLog, Log, LogError, OutputTopic, Restored, Restoring, Transaction,
-    Wakeup,
+    EachState, InputRecord, KafkaLog, Log, LogError, OutputTopic, Restored, Restoring, StateRecord,
+    Transaction, Wakeup,
 };
 use doorward::sim::client::{SimClient, SimStateReader};
 use doorward::sim::clock::SimClock;
@@ -65,6 +65,10 @@ pub enum Bug {
     BudgetForgotten,
     /// What is forgotten leaves no tombstone.
     NoTombstone,
+    /// Nobody reads back which accounts were committed ahead of the position.
+    AheadForgotten,
+    /// Offsets say how far was read, whatever of it waits to be written.
+    ReadCommitted,
     /// The mailer commits how far it is before its receipts are written.
     MailBeforeReceipt,
     /// It commits what it has read.
@@ -76,7 +80,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 22] = [
+    pub const ALL: [Bug; 24] = [
         Bug::CommitBeforeSend,
         Bug::StaleGeneration,
         Bug::RestoreToStable,
@@ -95,6 +99,8 @@ impl Bug {
         Bug::StateMissing,
         Bug::BudgetForgotten,
         Bug::NoTombstone,
+        Bug::AheadForgotten,
+        Bug::ReadCommitted,
         Bug::MailBeforeReceipt,
         Bug::MailForgotten,
         Bug::GateIgnored,
@@ -365,6 +371,13 @@ impl Log for PlantedLog {
                     each(record);
                 })
             }
+            Some(Bug::ReadCommitted) => {
+                let counted = &mut self.counted;
+                self.inner.poll(wait, &mut |record| {
+                    counted.insert(record.partition, record.offset + 1);
+                    each(record);
+                })
+            }
             Some(Bug::LocalTime) => {
                 let wall = self.clock.wall();
                 self.inner.poll(wait, &mut |mut record| {
@@ -377,16 +390,24 @@ impl Log for PlantedLog {
     }
 
     fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError> {
-        if self.bug != Some(Bug::BudgetForgotten) {
-            return self.inner.restore(partition, each);
-        }
-        // The key is the same however many partitions there are.
-        let budgets = super::host::engine(1).partition_key();
-        self.inner.restore(partition, &mut |key, value| {
-            if *key != budgets.0[..] {
-                each(key, value);
+        match self.bug {
+            Some(Bug::BudgetForgotten) => {
+                // The key is the same however many partitions there are.
+                let budgets = super::host::engine(1).partition_key();
+                self.inner.restore(partition, &mut |record| {
+                    if *record.key != budgets.0[..] {
+                        each(record);
+                    }
+                })
             }
-        })
+            Some(Bug::AheadForgotten) => self.inner.restore(partition, &mut |record| {
+                each(StateRecord {
+                    ahead: None,
+                    ..record
+                });
+            }),
+            _ => self.inner.restore(partition, each),
+        }
     }
 
     fn start(&mut self, partition: i32, from: &Restored) -> Result<(), LogError> {
@@ -419,6 +440,12 @@ impl Log for PlantedLog {
                 changed.records.retain(|record| {
                     record.topic != OutputTopic::State || record.payload.is_some()
                 });
+            }
+            Some(Bug::ReadCommitted) => {
+                for (partition, position) in &mut changed.offsets {
+                    let read = self.counted.get(partition).copied().unwrap_or_default();
+                    *position = read.max(*position);
+                }
             }
             Some(Bug::CommitBelieved) => {
                 self.believed.push_back(Arc::new(changed));

@@ -29,7 +29,7 @@ use crate::support::story::{lists, rule_set, settings};
 /// The brokers' time-out for a transaction.
 pub const TRANSACTION_MS: u64 = 5_000;
 
-const RULES: [&str; 4] = [
+const RULES: [&str; 5] = [
     r"
 schema: 1
 id: wrong-codes
@@ -89,6 +89,17 @@ then:
   - email_user: { template: was_this_you }
 cooldown: 1h
 lock_budget: 1
+",
+    r"
+schema: 1
+id: spraying
+title: Wrong passwords for two accounts from one address
+severity: low
+mode: shadow
+when: { type: login, outcome: failure }
+by: ip
+detect:
+  distinct: { of: account, at_least: 2, within: 5m }
 ",
 ];
 

@@ -112,7 +112,7 @@ impl Oracle {
                 let outputs = &mut self.outputs;
                 self.engine
                     .handle(partition, &event, source, record.broker_time, outputs);
-                output::records(outputs, &self.provenance, &mut expect);
+                output::records(outputs, &self.provenance, |_, record| expect(record));
                 outputs.clear();
             }
             Err(rejected) => expect(output::dead_letter(

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use doorward::event::Timestamp;
 use doorward::log::{
-    EachState, InputRecord, Log, LogError, OutputRecord, OutputTopic, Restored, Restoring,
-    Transaction, Wakeup,
+    AHEAD, EachState, InputRecord, Log, LogError, OutputRecord, OutputTopic, Restored, Restoring,
+    StateRecord, Transaction, Wakeup,
 };
 
 /// What goes wrong with one commit.
@@ -46,13 +46,20 @@ struct Message {
     payload: Option<Vec<u8>>,
 }
 
+/// The newest record of an account.
+#[derive(Clone)]
+struct Kept {
+    value: Option<Vec<u8>>,
+    ahead: Option<i64>,
+}
+
 #[derive(Default)]
 struct State {
     input: Vec<Vec<Message>>,
     /// Everything committed, in order.
     output: Vec<OutputRecord>,
     /// Of each partition: the compacted state topic.
-    state: Vec<BTreeMap<Vec<u8>, Vec<u8>>>,
+    state: Vec<BTreeMap<Vec<u8>, Kept>>,
     committed: BTreeMap<i32, (i64, String)>,
     owners: BTreeMap<i32, usize>,
     /// Per member: rebalance steps to hand out.
@@ -169,7 +176,10 @@ impl SimBroker {
 
     /// Records of the compacted state of a partition.
     pub fn state_of(&self, partition: i32) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        self.0.borrow().state[index(partition)].clone()
+        let state = self.0.borrow();
+        let kept = state.state[index(partition)].iter();
+        kept.filter_map(|(key, kept)| Some((key.clone(), kept.value.clone()?)))
+            .collect()
     }
 
     /// Partitions that somebody owns.
@@ -188,10 +198,12 @@ impl SimBroker {
             match (record.topic, record.partition) {
                 (OutputTopic::State, Some(partition)) => {
                     let compacted = &mut state.state[index(partition)];
-                    match &record.payload {
-                        Some(value) => compacted.insert(record.key.clone(), value.clone()),
-                        None => compacted.remove(&record.key),
+                    let ahead = record.headers.iter().find(|(name, _)| *name == AHEAD);
+                    let kept = Kept {
+                        value: record.payload.clone(),
+                        ahead: ahead.map(|(_, until)| until.parse().expect("an offset")),
                     };
+                    compacted.insert(record.key.clone(), kept);
                 }
                 (OutputTopic::Events, Some(partition)) => {
                     let broker_time = state.now;
@@ -266,12 +278,17 @@ impl Log for SimLog {
 
     fn restore(&mut self, partition: i32, each: EachState<'_>) -> Result<Restoring, LogError> {
         let state = self.broker.0.borrow();
-        for (key, value) in &state.state[index(partition)] {
-            each(key, Some(value));
-        }
         let committed = state.committed.get(&partition);
+        let position = committed.map(|(offset, _)| *offset);
+        for (key, Kept { value, ahead }) in &state.state[index(partition)] {
+            each(StateRecord {
+                key,
+                value: value.as_deref(),
+                ahead: ahead.filter(|ahead| Some(*ahead) > position),
+            });
+        }
         Ok(Restoring::Done(Restored {
-            next_offset: committed.map(|(offset, _)| *offset),
+            next_offset: position,
             batch_id: committed.map(|(_, batch)| batch.clone()),
         }))
     }
