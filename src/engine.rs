@@ -49,6 +49,7 @@ use crate::rules::{By, Rule, RuleSet};
 
 pub use case::MAX_EVIDENCE as MAX_CASE_EVIDENCE;
 pub use codec::StateError;
+pub use decide::MAX_QUESTIONS;
 pub use partition::{DueTimer, Partition};
 
 use account::Account;
@@ -203,6 +204,7 @@ impl Engine {
                 commands_so_far: 0,
                 budgets: &mut budgets,
                 budgets_changed: false,
+                questions: partition.questions(),
                 trace: trace.as_deref_mut(),
             };
             self.with_account(partition, &mut work, control);

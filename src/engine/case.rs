@@ -18,6 +18,9 @@ use super::steps::Steps;
 
 /// A closed case is kept this long, so that a late answer still finds it.
 pub const KEEP_CLOSED_MS: i64 = 72 * HOUR_MS;
+/// An account that was only asked about waits this long for an answer, from the case's last
+/// change on (docs/rules.md 11).
+pub const ASK_MS: i64 = 72 * HOUR_MS;
 /// Evidence that a case shows, places that it lists, sessions that a lock names.
 pub const MAX_EVIDENCE: usize = 32;
 pub const MAX_PLACES: usize = 16;
@@ -318,6 +321,17 @@ impl Case {
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.closed_at
             .is_some_and(|closed| now.since_ms(closed) >= KEEP_CLOSED_MS)
+    }
+
+    /// Until when the owner of an account that is not locked is asked; `None` for any other
+    /// case.
+    pub fn asked_until(&self) -> Option<Timestamp> {
+        (self.state == CaseState::Asked).then(|| self.updated.plus_ms(ASK_MS))
+    }
+
+    /// When the lock ends by itself; `None` where it does not.
+    pub fn locked_until(&self) -> Option<Timestamp> {
+        self.lock_until.filter(|_| self.state == CaseState::Open)
     }
 
     pub fn case_id(&self) -> CaseId {

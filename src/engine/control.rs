@@ -386,33 +386,56 @@ fn timer_due(work: &mut Work<'_>, account: &mut Account) -> bool {
     match timer {
         Some(TimerKind::LockUntil) => lock_until(work, account),
         Some(TimerKind::RecoveryHold) => hold::due(work, account),
+        Some(TimerKind::CaseAsked) => unanswered(work, account),
         Some(TimerKind::CaseKept) => account.retire(work.now) || work.declined(Declined::NoCase),
         Some(TimerKind::CaseListed) => unlist(work, account) || work.declined(Declined::NoCase),
         None => work.declined(Declined::Unknown),
     }
 }
 
-fn lock_until(work: &mut Work<'_>, account: &mut Account) -> bool {
+/// Whether the timer at hand is of the account's case, and what it waits for, by the case's
+/// own word, has come.
+fn is_due(
+    work: &mut Work<'_>,
+    account: &Account,
+    deadline: fn(&Case) -> Option<Timestamp>,
+) -> bool {
     let named = work.event.event.case.as_deref();
-    let now = work.now;
     let why = match account.case() {
         None => Some(Declined::NoCase),
         Some(case) if Some(&*case.id) != named => Some(Declined::OtherCase {
             current: case.case_id(),
         }),
-        Some(case) => match case.lock_until {
-            Some(until) if case.state == CaseState::Open => {
-                (now < until).then_some(Declined::NotDue { until })
-            }
-            _ => Some(Declined::InState(case.state)),
+        Some(case) => match deadline(case) {
+            None => Some(Declined::InState(case.state)),
+            Some(until) => (work.now < until).then_some(Declined::NotDue { until }),
         },
     };
-    if let Some(why) = why {
-        return work.declined(why);
+    why.is_none_or(|why| work.declined(why))
+}
+
+fn lock_until(work: &mut Work<'_>, account: &mut Account) -> bool {
+    if !is_due(work, account, Case::locked_until) {
+        return false;
     }
     let reason = TimerKind::LockUntil.as_str();
     close(work, account, CaseState::Unlocked, reason, true);
     work.tell(account, MAIL_UNLOCKED);
+    true
+}
+
+/// Closes a question that nobody answered. Unlike [`close`] it sets no cut and clears no
+/// window: nobody said that what happened was right, and it may go on.
+fn unanswered(work: &mut Work<'_>, account: &mut Account) -> bool {
+    if !is_due(work, account, Case::asked_until) {
+        return false;
+    }
+    let now = work.now;
+    if let Some(case) = account.rest_mut().case.as_deref_mut() {
+        case.become_state(CaseState::Closed, now);
+        let case = case.clone();
+        work.show(&case);
+    }
     true
 }
 

@@ -15,6 +15,10 @@ use super::mailing::Sending;
 use super::output::{CaseState, CommandKind, Decision, Effect};
 use super::work::{Cause, Work, wider};
 
+/// Accounts of one partition that may be asked about at a time without being locked
+/// (docs/rules.md 13). No lock budget bounds them, and an open case is never forgotten.
+pub const MAX_QUESTIONS: usize = 10_000;
+
 /// Carries out what follows from `hit`; `excepted` is the exception that covers the
 /// completing event. `true` where the account's durable record changed.
 pub fn decide(
@@ -125,7 +129,11 @@ fn effect(work: &mut Work<'_>, account: &Account, rule: &Rule, group: Option<&st
     if cooling {
         return Effect::Cooldown;
     }
-    if rule.lock.is_some() && !work.may_lock(rule) {
+    let has_room = match rule.lock {
+        Some(_) => work.may_lock(rule),
+        None => rule.email.is_none() || work.questions < MAX_QUESTIONS,
+    };
+    if !has_room {
         return Effect::Held;
     }
     Effect::Acted

@@ -249,6 +249,8 @@ pub enum Effect {
     Shadow,
     CaseOpen,
     Cooldown,
+    /// The rule's lock budget is used up; of a rule that only mails, too many accounts of the
+    /// partition have been asked about and not answered (docs/rules.md 13).
     Held,
     Acted,
 }
@@ -324,7 +326,7 @@ pub enum CaseState {
     Secured,
     /// The owner is back in.
     Recovered,
-    /// An asked case that the owner answered with "me".
+    /// An asked case that the owner answered with "me", an operator ended, or nobody answered.
     Closed,
     /// A recovery that waits for its end, or for its owner to stop it.
     Held,

@@ -12,7 +12,7 @@ use super::budget::Budgets;
 use super::codec::{self, Residents, StateError};
 use super::eras::{Begun, Eras};
 use super::ids::derived;
-use super::output::Outputs;
+use super::output::{CaseState, Outputs};
 use super::recovery::Recovery;
 use super::room::{Room, Weight};
 use super::timer::{Timer, timers};
@@ -52,6 +52,8 @@ pub struct Partition {
     /// Cases and recoveries by id, for answers that name no account.
     cases: HashMap<Box<str>, StateKey>,
     open_cases: usize,
+    /// Of those, the ones whose account was only asked about.
+    questions: usize,
     /// The accounts that have a timer, by the time before which it is not handed out
     /// (again): the earliest deadline of each, or what `again` says.
     timers: BTreeSet<(Timestamp, StateKey)>,
@@ -68,6 +70,7 @@ struct Pointers {
     case: Option<Box<str>>,
     recovery: Option<Box<str>>,
     open: usize,
+    question: bool,
     deadline: Option<Timestamp>,
 }
 
@@ -118,6 +121,11 @@ impl Partition {
     /// Cases that are open.
     pub fn open_cases(&self) -> usize {
         self.open_cases
+    }
+
+    /// Open cases of accounts that were only asked about, and not locked.
+    pub fn questions(&self) -> usize {
+        self.questions
     }
 
     pub fn get(&self, key: StateKey) -> Option<&Account> {
@@ -242,6 +250,8 @@ impl Partition {
             return;
         }
         self.open_cases = self.open_cases + after.open - before.open;
+        self.questions =
+            self.questions + usize::from(after.question) - usize::from(before.question);
         for (before, after) in [(before.case, after.case), (before.recovery, after.recovery)] {
             if before != after {
                 if let Some(id) = before {
@@ -430,6 +440,7 @@ fn pointers(account: &Account) -> Pointers {
         recovery: recovery.map(|recovery| recovery.id.clone()),
         open: usize::from(case.is_some_and(|case| case.state.is_open()))
             + usize::from(recovery.is_some_and(Recovery::is_open)),
+        question: case.is_some_and(|case| case.state == CaseState::Asked),
         deadline: earliest(account),
     }
 }

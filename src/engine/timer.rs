@@ -15,6 +15,8 @@ pub enum TimerKind {
     LockUntil,
     /// A recovery was held long enough.
     RecoveryHold,
+    /// The owner of an account that is not locked did not answer for long enough.
+    CaseAsked,
     /// A closed case was kept long enough: its details go.
     CaseKept,
     /// The record of a closed case leaves `doorward.cases`.
@@ -25,6 +27,7 @@ impl TimerKind {
     const ALL: &[TimerKind] = &[
         TimerKind::LockUntil,
         TimerKind::RecoveryHold,
+        TimerKind::CaseAsked,
         TimerKind::CaseKept,
         TimerKind::CaseListed,
     ];
@@ -33,6 +36,7 @@ impl TimerKind {
         match self {
             TimerKind::LockUntil => "lock_until",
             TimerKind::RecoveryHold => "recovery_hold",
+            TimerKind::CaseAsked => "case_asked",
             TimerKind::CaseKept => "case_kept",
             TimerKind::CaseListed => "case_listed",
         }
@@ -62,7 +66,15 @@ pub fn timers(account: &Account) -> impl Iterator<Item = Timer<'_>> {
     let lock_until = case.and_then(|case| {
         Some(Timer {
             kind: TimerKind::LockUntil,
-            deadline: case.lock_until.filter(|_| case.state == CaseState::Open)?,
+            deadline: case.locked_until()?,
+            case: &case.id,
+            account: &case.account,
+        })
+    });
+    let asked = case.and_then(|case| {
+        Some(Timer {
+            kind: TimerKind::CaseAsked,
+            deadline: case.asked_until()?,
             case: &case.id,
             account: &case.account,
         })
@@ -86,7 +98,7 @@ pub fn timers(account: &Account) -> impl Iterator<Item = Timer<'_>> {
             account: &ended.account,
         })
     });
-    [lock_until, hold, case_kept, recovery_kept, listed]
+    [lock_until, hold, asked, case_kept, recovery_kept, listed]
         .into_iter()
         .flatten()
 }

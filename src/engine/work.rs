@@ -36,6 +36,8 @@ pub struct Work<'w> {
     /// The partition's, taken out of it.
     pub budgets: &'w mut Budgets,
     pub budgets_changed: bool,
+    /// What [`super::Partition::questions`] was before the event.
+    pub questions: usize,
     /// Where what is said of the event is written down, if anybody asked.
     pub trace: Option<&'w mut Trace>,
 }

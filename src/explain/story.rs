@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::output::{CaseView, Decision, Effect};
+use crate::engine::output::{CaseState, CaseView, Decision, Effect};
+use crate::event::KnownType;
 use crate::record::CaseRecord;
 use crate::rules::{Rule, RuleSet};
 
@@ -121,7 +122,11 @@ fn what_happened(rules: &RuleSet, at: &Seen, view: &CaseView) -> String {
         format!("{verb} {}", hit_words(rules, decision))
     });
     let steered = at.moment.steered.iter().map(|steered| steered.what.clone());
-    let parts: Vec<String> = hits.chain(steered).collect();
+    // No other timer closes a case that did not lock.
+    let unanswered =
+        at.moment.kind == KnownType::TimerDue.as_str() && view.state == CaseState::Closed;
+    let unanswered = unanswered.then(|| "nobody had answered for 72 hours".to_owned());
+    let parts: Vec<String> = hits.chain(steered).chain(unanswered).collect();
     if parts.is_empty() {
         format!("{} of the account", at.moment.kind)
     } else {
@@ -220,11 +225,13 @@ fn about_account(
         Word::Hit(found) => Some((word, found)),
         _ => None,
     });
-    if let Some((word, found)) = last {
+    if let Some((word, found)) = last
+        && let Some(of) = rule(rules, &word.rule)
+    {
         return format!(
             "{name} was not locked. The rule {} was met; that was {}.",
             word.rule,
-            effect(rules, found)
+            effect(rules, of, found)
         );
     }
     match misses.first() {

@@ -1,5 +1,6 @@
 //! The words of an explanation: times, spans, what a rule needs, and what it said.
 
+use crate::engine::MAX_QUESTIONS;
 use crate::event::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 use crate::rules::{Detect, Rule, RuleSet};
 
@@ -162,7 +163,7 @@ pub fn hit(rules: &RuleSet, rule: &Rule, value: u32, place: Option<&str>) -> Str
 }
 
 /// What became of a hit.
-pub fn effect(rules: &RuleSet, hit: &HitRecord) -> String {
+pub fn effect(rules: &RuleSet, rule: &Rule, hit: &HitRecord) -> String {
     match hit.effect {
         "acted" => "it acted".to_owned(),
         "case_open" => match &hit.case {
@@ -178,6 +179,10 @@ pub fn effect(rules: &RuleSet, hit: &HitRecord) -> String {
         },
         "stale" => "recorded only, since it was older than a day when it arrived".to_owned(),
         "shadow" => "recorded only, since the rule is in shadow".to_owned(),
+        "held" if rule.lock.is_none() => format!(
+            "recorded only, since {MAX_QUESTIONS} accounts of its partition were asked about \
+             and had not answered"
+        ),
         "held" => "recorded only, since the rule's budget of locks was used up".to_owned(),
         "excepted" => {
             let which = hit.exception.as_deref().unwrap_or("");
@@ -308,7 +313,7 @@ pub fn word(rules: &RuleSet, rule: &Rule, word: &Word) -> String {
                 0 => String::new(),
                 _ => format!("; known were {}", known.join(", ")),
             };
-            format!("HIT: {what}{known}; {}", effect(rules, found))
+            format!("HIT: {what}{known}; {}", effect(rules, rule, found))
         }
     }
 }

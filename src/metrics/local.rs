@@ -191,12 +191,14 @@ impl ShardCounters {
 
     /// What each rule may still lock in the partition of this shard where that is least.
     pub fn lock_budgets(&mut self, left: Left) {
-        for rule in left.keys() {
-            // One that begins to exist at 1 has not risen, as Prometheus sees it.
-            let held = [&**rule, Effect::Held.as_str()];
-            self.metrics.decisions_total.with_label_values(&held);
-        }
         self.lock_budgets.set(left);
+    }
+
+    /// Hits of `rule` may be held: the number of those begins at nothing, since one that
+    /// begins to exist at 1 has not risen, as Prometheus sees it.
+    pub fn may_hold(&self, rule: &str) {
+        let held = [rule, Effect::Held.as_str()];
+        self.metrics.decisions_total.with_label_values(&held);
     }
 
     /// Adds what was counted since the last flush to the shared metrics.

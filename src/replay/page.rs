@@ -295,7 +295,7 @@ fn tiles(report: &Report, seen: &Seen<'_>) -> Vec<Tile> {
         ));
         for (effect, label) in [
             (Effect::Shadow, "hits of rules in shadow"),
-            (Effect::Held, "locks held by a budget"),
+            (Effect::Held, "hits held back"),
         ] {
             tiles.push(tile(grouped(new.with_effect(effect)), label, String::new()));
         }

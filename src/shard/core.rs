@@ -326,6 +326,12 @@ impl Core {
         }
         self.counters.state(accounts, bytes, cases);
         self.counters.lock_budgets(self.locks_left());
+        for rule in self.engine.rules().rules() {
+            let acts = rule.lock.is_some() || rule.email.is_some();
+            if acts && rule.mode == Mode::Enforce && rule.usable {
+                self.counters.may_hold(&rule.id);
+            }
+        }
     }
 
     /// What each rule may still lock in the partition where that is least.

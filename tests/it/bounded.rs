@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use doorward::engine::{Partition, StateKey};
+use doorward::engine::{MAX_QUESTIONS, Partition, StateKey};
 use serde_json::json;
 
 use crate::support::story::*;
@@ -365,6 +365,58 @@ fn one_account_with_a_flood_of_failures_stays_small_whatever_their_fields() {
     let largest = flood.topic.records.values();
     let largest = largest.filter_map(|(_, bytes)| Some(bytes.as_ref()?.len()));
     assert!(largest.max().unwrap() < 64 * 1024);
+}
+
+/// docs/rules.md 13. Somebody who knows many accounts, or makes them up, asks for a reset of
+/// each.
+#[test]
+fn rules_13_questions_to_very_many_accounts_are_bounded_and_rules_that_lock_go_on() {
+    let rule = |id: &str, kind: &str, then: &str| {
+        format!(
+            "schema: 1\nid: {id}\ntitle: T\nseverity: low\nmode: enforce\n\
+             when: {{ type: {kind}, outcome: requested }}\nby: account\ndetect: each\n\
+             then: [ {then} ]\n"
+        )
+    };
+    let asks = rule("asks", "password_reset", "email_user");
+    let locks = rule(
+        "locks",
+        "two_factor_reset",
+        "{ lock_account: { reason: trial } }",
+    );
+    let rules = rule_set(&[&asks, &locks]);
+    let mut story = Story::with(rules, facts(), settings());
+    let reset = |kind: &str, account: &str| json!({ "type": kind, "outcome": "requested", "account": account });
+    for n in 0..MAX_QUESTIONS as i64 {
+        let said = story.event(n, reset("password_reset", &format!("u{n}")));
+        assert!(said.acted(), "{n}");
+    }
+    let full = story.partition.bytes();
+    for n in 0..1_000 {
+        let said = story.event(11_000 + n, reset("password_reset", &format!("v{n}")));
+        assert_eq!(said.decisions(), ["asks held 1"]);
+        assert!(said.decisions[0].case.is_none() && said.mails.is_empty());
+    }
+    assert_eq!(story.partition.questions(), MAX_QUESTIONS);
+    assert!(story.partition.bytes() < full + full / 10);
+    // What is asked already goes on, and so does what locks.
+    let said = story.event(13_000, reset("password_reset", "u7"));
+    assert_eq!(said.decisions(), ["asks case_open 1"]);
+    assert!(
+        story
+            .event(13_001, reset("two_factor_reset", "v7"))
+            .locked()
+    );
+    // One answer makes room for one question.
+    story.answer(14_000, "u8", "me", &[]);
+    assert!(story.event(15_000, reset("password_reset", "v8")).acted());
+    let held = story.event(15_001, reset("password_reset", "v9"));
+    assert_eq!(held.decisions(), ["asks held 1"]);
+    // So do 72 hours without one.
+    story.wait_until(15_000 + 72 * HOUR);
+    assert_eq!(story.partition.questions(), 0);
+    let asked = story.event(15_001 + 72 * HOUR, reset("password_reset", "v9"));
+    assert!(asked.acted());
 }
 
 #[test]

@@ -406,6 +406,53 @@ then: [ { lock_account: { reason: probe, until: 1h } } ]
     assert_eq!(last["did"][0]["action"], "unlock_account");
 }
 
+/// A rule that asks and locks nothing.
+const ASKS: &str = "schema: 1
+id: asks
+title: Asks
+severity: low
+mode: enforce
+when: { type: api_key_used }
+by: account
+detect: each
+then: [ email_user ]
+";
+
+#[test]
+fn rules_11_a_question_that_nobody_answered_is_told() {
+    let mut recording = Recording::new();
+    fs::write(recording.folder.path().join("rules/asks.rule.yaml"), ASKS).unwrap();
+    recording
+        .event(0, json!({ "type": "api_key_used", "account": "ann" }))
+        .event(73 * 3600, json!({ "type": "logout", "account": "ann" }));
+    let told = recording.record(&["--account", "ann"]);
+    let case = &told["cases"][0];
+    assert_eq!(case["state"], "closed");
+    let last = case["chapters"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        last["what"],
+        "a timer fell due; nobody had answered for 72 hours"
+    );
+    assert_eq!(last["did"], json!([]));
+}
+
+#[test]
+fn rules_13_a_question_that_was_held_is_told_with_its_reason() {
+    let mut recording = Recording::new();
+    fs::write(recording.folder.path().join("rules/asks.rule.yaml"), ASKS).unwrap();
+    for n in 0..doorward::engine::MAX_QUESTIONS {
+        let used = json!({ "type": "api_key_used", "account": format!("u{n}") });
+        recording.arriving(1, Some(1), used);
+    }
+    let used = json!({ "type": "api_key_used", "account": "ann" });
+    recording.arriving(2, Some(2), used);
+    let told = recording.record(&["--account", "ann"]);
+    let answer = told["answer"].as_str().unwrap();
+    let why = "10000 accounts of its partition were asked about and had not answered";
+    assert!(answer.contains(why), "{answer}");
+    assert_eq!(told["cases"], json!([]));
+}
+
 #[test]
 fn what_an_exception_covers_is_told_with_its_reason_and_owner() {
     let mut recording = Recording::new();

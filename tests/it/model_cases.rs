@@ -74,7 +74,8 @@ enum Step {
         named: bool,
     },
     Stolen,
-    ForgedTimer,
+    /// One that says of itself that it is due.
+    ForgedTimer(&'static str),
     /// A mail about the case, or the one before, did not arrive.
     Bounced {
         owner: bool,
@@ -89,12 +90,14 @@ fn step() -> impl Strategy<Value = (i64, Step)> {
         6 => 0..30_i64,
         3 => 30..200_i64,
         1 => 200..6_000_i64,
+        // Around the time that a question waits, and that a closed case is kept.
+        1 => 72 * 60 - 40..72 * 60 + 40_i64,
     ];
     let steps = prop_oneof![
         8 => (0..COUNTRIES.len()).prop_map(Step::Login),
         3 => Just(Step::Codes),
         3 => Just(Step::Brief),
-        2 => Just(Step::Ask),
+        3 => Just(Step::Ask),
         3 => (0..12_usize).prop_map(Step::Again),
         6 => (any::<u8>(), prop::bool::weighted(0.8))
             .prop_map(|(ticks, current)| Step::Me { ticks, current }),
@@ -108,7 +111,7 @@ fn step() -> impl Strategy<Value = (i64, Step)> {
         2 => any::<bool>().prop_map(|named| Step::Unlocked { named }),
         3 => any::<bool>().prop_map(|named| Step::PasswordChanged { named }),
         1 => Just(Step::Stolen),
-        1 => Just(Step::ForgedTimer),
+        1 => prop::sample::select(vec!["lock_until", "case_asked"]).prop_map(Step::ForgedTimer),
         2 => (any::<bool>(), prop::bool::weighted(0.8))
             .prop_map(|(owner, current)| Step::Bounced { owner, current }),
         2 => Just(Step::Restart),
@@ -128,6 +131,8 @@ struct Case {
     known: BTreeSet<String>,
     /// When the lock ends by itself.
     until: Option<i64>,
+    /// When its version last rose.
+    updated: i64,
     closed: i64,
     /// The newest evidence that was shown.
     newest: i64,
@@ -146,6 +151,11 @@ impl Case {
 
     fn is_locked(&self) -> bool {
         matches!(self.state, CaseState::Open | CaseState::Secured)
+    }
+
+    /// When nobody waits for its owner's answer any more, where it is not locked.
+    fn asked_until(&self) -> Option<i64> {
+        (self.state == CaseState::Asked).then_some(self.updated + 72 * HOUR)
     }
 
     /// Ends it, as an answer that is no denial does; what is ordered then.
@@ -370,10 +380,10 @@ impl Play {
             Step::Stolen => json!({ "type": "reported_stolen", "account": "u",
                                     "email": OWNER, "owners": [CO_OWNER] }),
             Step::Delete => event("account_deleted"),
-            Step::ForgedTimer => {
+            Step::ForgedTimer(kind) => {
                 let long_ago = Timestamp(START);
                 let name = format!("f-{}", self.now);
-                let timer = wire::timer_due(&name, "u", &id, "lock_until", long_ago, long_ago);
+                let timer = wire::timer_due(&name, "u", &id, kind, long_ago, long_ago);
                 return self.story.bytes(self.now, &timer);
             }
             Step::Bounced { owner, current } => {
@@ -416,6 +426,7 @@ impl Play {
             places,
             known,
             until: until.filter(|_| shown.state == CaseState::Open),
+            updated: shown.updated.0 - START,
             closed,
             newest: shown
                 .evidence
@@ -464,8 +475,10 @@ proptest! {
         let mut play = Play::new();
         for (minutes, step) in &history {
             play.now += minutes * MINUTE;
-            // Time alone ends only a lock that has an end.
+            // Time alone ends only a lock that has an end, and a question.
             let due = play.model.case.as_ref().and_then(|case| case.until);
+            let unanswered = play.model.case.as_ref().and_then(Case::asked_until);
+            let shown = play.story.said.cases.len();
             let passed = play.story.wait_until(play.now);
             let ends = due.is_some_and(|until| until <= play.now);
             prop_assert_eq!(names(&passed).len(), usize::from(ends), "{:?}", due);
@@ -474,6 +487,22 @@ proptest! {
                     case.end(due.unwrap_or(play.now));
                 }
                 play.model.ended();
+            }
+            if let Some(until) = unanswered.filter(|until| *until <= play.now) {
+                prop_assert!(passed.mails.is_empty(), "{:?}", passed.mails);
+                prop_assert_eq!(play.story.said.cases.len(), shown + 1);
+                let view = &play.story.said.cases[shown];
+                // Nobody answered, so what happened is not settled: `answered` stays.
+                if let Some(case) = &mut play.model.case {
+                    (case.state, case.closed) = (CaseState::Closed, until);
+                    (case.version, case.updated) = (case.version + 1, until);
+                    prop_assert_eq!(view.state, case.state);
+                    prop_assert_eq!(view.version, case.version);
+                    prop_assert_eq!(view.updated.0 - START, until);
+                    let known = view.places.iter().filter(|place| place.known);
+                    prop_assert_eq!(known.count(), case.known.len(), "{:?}", view);
+                }
+                play.versions.insert(view.id.to_string(), view.version);
             }
             let (before, answered) = (play.model.case.clone(), play.model.answered);
             let shown = play.story.said.cases.len();
@@ -533,6 +562,9 @@ proptest! {
                 }
                 play.look(view);
             }
+            let asked = |case: &Case| case.state == CaseState::Asked;
+            let questions = usize::from(play.model.case.as_ref().is_some_and(asked));
+            prop_assert_eq!(play.story.partition.questions(), questions, "{:?}", step);
         }
     }
 }

@@ -4,7 +4,7 @@
 use doorward::engine::output::CaseState;
 use doorward::event::Timestamp;
 use doorward::event::wire;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::cases::attack;
 use crate::support::story::*;
@@ -40,6 +40,121 @@ fn rules_11_a_closed_case_is_kept_72_hours_then_its_details_go_and_at_30_days_it
     assert_eq!(bytes_of(&story, "u"), 0);
     assert_eq!(story.partition.accounts(), 0);
     assert_eq!(story.engine.next_deadline(&story.partition), None);
+}
+
+/// A rule that asks and locks nothing.
+fn asks(id: &str, when: &str, detect: &str) -> String {
+    format!(
+        "schema: 1\nid: {id}\ntitle: T\nseverity: low\nmode: enforce\n\
+         when: {{ {when} }}\nby: account\ndetect: {detect}\nthen: [ email_user ]\n"
+    )
+}
+
+fn off(kind: &str) -> Value {
+    json!({ "type": kind, "account": "u", "email": "u@example.org" })
+}
+
+#[test]
+fn rules_11_a_question_that_nobody_answers_ends_72_hours_after_its_last_change() {
+    let one = asks("one", "type: two_factor_disabled", "each");
+    let two = asks("two", "type: recovery_code_used", "each");
+    let mut story = Story::with(rule_set(&[&one, &two]), facts(), settings());
+    assert!(story.event(0, off("two_factor_disabled")).acted());
+    let joined = story.event(HOUR, off("recovery_code_used"));
+    assert_eq!(joined.decisions(), ["two case_open 1"]);
+    // A repeat changes nothing.
+    let again = story.event(2 * HOUR, off("two_factor_disabled"));
+    assert_eq!(again.decisions(), ["one case_open 1"]);
+    story.restart(&["u"]);
+    assert_eq!(story.partition.questions(), 1);
+    story.wait_until(73 * HOUR - 1);
+    assert_eq!(story.view("u").state, CaseState::Asked);
+    let said = story.wait_until(73 * HOUR);
+    assert_eq!(story.view("u").state, CaseState::Closed);
+    assert!(said.commands.is_empty() && said.mails.is_empty());
+    assert_eq!(story.partition.questions(), 0);
+    // Its record goes like any other closed case's.
+    let case = story.case("u");
+    story.wait_until(145 * HOUR);
+    assert!(story.engine.case_of(&story.partition, "u").is_none());
+    let dropped = |story: &Story| story.said.dropped_cases.iter().any(|gone| *gone.0 == *case);
+    assert!(!dropped(&story));
+    story.wait_until(73 * HOUR + 30 * DAY);
+    assert!(dropped(&story));
+    assert_eq!(story.engine.next_deadline(&story.partition), None);
+}
+
+#[test]
+fn rules_11_of_an_ended_question_only_a_denial_is_believed() {
+    let mut story = Story::of_rule(&asks("ask", "type: two_factor_disabled", "each"));
+    assert!(story.event(0, off("two_factor_disabled")).acted());
+    let timer = |story: &Story| {
+        let deadline = Timestamp(START + 72 * HOUR);
+        wire::timer_due(
+            "t-late",
+            "u",
+            &story.case("u"),
+            "case_asked",
+            deadline,
+            deadline,
+        )
+    };
+    let early = timer(&story);
+    assert_eq!(story.bytes(72 * HOUR - 1, &early).cases, 0);
+    assert_eq!(story.bytes(72 * HOUR, &early).cases, 1);
+    assert_eq!(story.bytes(72 * HOUR + 1, &early).cases, 0);
+    let late = story.answer(80 * HOUR, "u", "me", &[]);
+    assert_eq!((late.cases, late.changed), (0, 0));
+    assert_eq!(story.said.counts.answers_ignored, 1);
+    let said = story.answer(81 * HOUR, "u", "not_me", &[]);
+    assert_eq!(
+        said.commands(),
+        ["lock_account", "revoke_sessions", "require_password_change"]
+    );
+    assert_eq!(story.view("u").state, CaseState::Secured);
+}
+
+#[test]
+fn rules_11_the_end_of_a_question_teaches_nothing_and_forgives_nothing() {
+    let place = asks(
+        "place",
+        "type: login, outcome: success",
+        "{ first_seen: { of: country, learn: { events: 1 } } }",
+    );
+    let codes = "schema: 1\nid: codes\ntitle: T\nseverity: low\nmode: enforce\n\
+                 when: { type: two_factor, outcome: failure }\nby: account\n\
+                 detect: { count: { at_least: 3, within: 1h } }\n\
+                 then: [ { lock_account: { reason: trial } } ]\n";
+    let mut story = Story::with(rule_set(&[&place, codes]), facts(), settings());
+    let login = |country: &str| json!({ "type": "login", "outcome": "success", "account": "u", "country": country });
+    story.event(0, login("NO"));
+    assert!(story.event(HOUR, login("BR")).acted());
+    story.wait_until(73 * HOUR - 10 * MINUTE);
+    for minute in [10, 5] {
+        story.second_factor(73 * HOUR - minute * MINUTE, "u", "failure");
+    }
+    story.wait_until(73 * HOUR);
+    assert_eq!(story.view("u").state, CaseState::Closed);
+    // Nobody said that these were the owner's.
+    let third = story.second_factor(73 * HOUR + MINUTE, "u", "failure");
+    assert!(third.locked(), "{:?}", third.decisions());
+    story.answer(74 * HOUR, "u", "me", &[]);
+    let asked = story.event(75 * HOUR, login("BR"));
+    assert_eq!(asked.decisions(), ["place acted 1"]);
+}
+
+#[test]
+fn rules_11_an_answer_before_the_timer_in_the_log_is_applied_however_late() {
+    let mut story = Story::of_rule(&asks("ask", "type: two_factor_disabled", "each"));
+    assert!(story.event(0, off("two_factor_disabled")).acted());
+    let answered = story.answer(80 * HOUR, "u", "me", &[]);
+    assert_eq!(answered.cases, 1);
+    assert_eq!(story.said.counts.answers_applied, 1);
+    assert_eq!(story.view("u").state, CaseState::Closed);
+    let deadline = Timestamp(START + 72 * HOUR);
+    let case = story.case("u");
+    let timer = wire::timer_due("t-1", "u", &case, "case_asked", deadline, deadline);
+    assert_eq!(story.bytes(80 * HOUR + 1, &timer).cases, 0);
 }
 
 #[test]
