@@ -57,7 +57,7 @@ fn whatever_happens_nothing_is_lost_and_nothing_comes_twice() {
     let count = number("DOORWARD_SEEDS").unwrap_or(HISTORIES);
     let began = Instant::now();
     let (next, failed) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
-    let [commands, held, mails] = [const { AtomicUsize::new(0) }; 3];
+    let [commands, held, mails, unanswered] = [const { AtomicUsize::new(0) }; 4];
     let work = || {
         // A later seed is not worth playing once an earlier one failed.
         while failed.load(Ordering::Relaxed) == u64::MAX {
@@ -69,6 +69,7 @@ fn whatever_happens_nothing_is_lost_and_nothing_comes_twice() {
             commands.fetch_add(ending.commands, Ordering::Relaxed);
             held.fetch_add(ending.held, Ordering::Relaxed);
             mails.fetch_add(ending.mails, Ordering::Relaxed);
+            unanswered.fetch_add(ending.unanswered, Ordering::Relaxed);
             if !ending.complaints.is_empty() {
                 failed.fetch_min(seed, Ordering::Relaxed);
             }
@@ -80,12 +81,13 @@ fn whatever_happens_nothing_is_lost_and_nothing_comes_twice() {
         }
     });
     println!(
-        "{} histories in {:.1} s: {} commands, {} hits held, {} mails",
+        "{} histories in {:.1} s: {} commands, {} hits held, {} mails, {} unanswered",
         count.min(next.into_inner()),
         began.elapsed().as_secs_f64(),
         commands.into_inner(),
         held.into_inner(),
         mails.into_inner(),
+        unanswered.into_inner(),
     );
     let failed = failed.into_inner();
     assert!(failed == u64::MAX, "{}", shrink::report(failed, None));

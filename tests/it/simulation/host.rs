@@ -29,7 +29,7 @@ use crate::support::story::{lists, rule_set, settings};
 /// The brokers' time-out for a transaction.
 pub const TRANSACTION_MS: u64 = 5_000;
 
-const RULES: [&str; 5] = [
+const RULES: [&str; 6] = [
     r"
 schema: 1
 id: wrong-codes
@@ -100,6 +100,18 @@ when: { type: login, outcome: failure }
 by: ip
 detect:
   distinct: { of: account, at_least: 2, within: 5m }
+",
+    r"
+schema: 1
+id: any-reset
+title: A reset, which is asked about and locks nothing
+severity: low
+mode: enforce
+when: { type: password_reset, outcome: { not: cancelled } }
+by: account
+detect: each
+then:
+  - email_user: { template: was_this_you }
 ",
 ];
 

@@ -27,6 +27,9 @@ const SETTLE_MS: u64 = 180_000;
 /// What stands in a decision that a lock budget held.
 const HELD: &[u8] = br#""effect":"held""#;
 
+/// What stands in a timer of a question that nobody answered.
+const UNANSWERED: &[u8] = br#""kind":"case_asked""#;
+
 /// How a history ended.
 pub struct Ending {
     /// A number for everything that brokers and mailboxes saw, and when.
@@ -36,6 +39,8 @@ pub struct Ending {
     pub commands: usize,
     /// Decisions that a lock budget held.
     pub held: usize,
+    /// Timers of questions that nobody answered.
+    pub unanswered: usize,
     pub mails: usize,
 }
 
@@ -91,13 +96,13 @@ pub fn play(tale: &Tale, bug: Option<Bug>, diary: bool) -> Ending {
         complaints.extend(mailer::judge(&world, &mailbox.borrow(), &post.borrow()));
     }
     world.end();
-    let (written, commands, held) = world.cluster(|cluster| {
+    let holds = |payload: &[u8], what: &[u8]| payload.windows(what.len()).any(|part| part == what);
+    let (written, commands, held, unanswered) = world.cluster(|cluster| {
         (
             cluster.digest(),
             count(cluster, Topic::Commands, |_| true),
-            count(cluster, Topic::Decisions, |payload| {
-                payload.windows(HELD.len()).any(|part| part == HELD)
-            }),
+            count(cluster, Topic::Decisions, |payload| holds(payload, HELD)),
+            count(cluster, Topic::Events, |payload| holds(payload, UNANSWERED)),
         )
     });
     let mut digest = SipHasher13::new();
@@ -112,6 +117,7 @@ pub fn play(tale: &Tale, bug: Option<Bug>, diary: bool) -> Ending {
         diary: world.take_diary(),
         commands,
         held,
+        unanswered,
         mails,
     }
 }

@@ -397,7 +397,11 @@ impl Tale {
                     request: Request::Unlock,
                 },
                 4 => What::Leap {
-                    minutes: rng.u64(1..30),
+                    // Now and then past a question's 72 hours.
+                    minutes: match rng.u64(1..30) {
+                        28.. => 73 * 60,
+                        minutes => minutes,
+                    },
                 },
                 n => What::Answer {
                     mail: rng.u8(..),
