@@ -92,7 +92,8 @@ pub struct Engine {
     pub act_within: Duration,
     /// Longest time between commits while nothing urgent happens; default 1 s.
     pub commit_every: Duration,
-    /// Changed accounts after which a commit is due; default 10,000.
+    /// Changed accounts after which nothing is read before they are on their way to be
+    /// committed; at a quarter of it commits begin; default 10,000.
     pub commit_accounts: usize,
     /// Memory for what can be forgotten, over all partitions together (docs/rules.md 15);
     /// default 1 GiB.

@@ -95,6 +95,14 @@ fn the_death_of_a_broker_that_leads_or_coordinates_costs_time_only() {
 }
 
 #[test]
+fn a_full_disk_of_the_broker_that_leads_costs_time_only() {
+    with_stage("a full disk", |scene| {
+        let leader = acts::leader(scene);
+        acts::fill_disk(scene, leader);
+    });
+}
+
+#[test]
 fn a_connection_that_is_lost_in_the_middle_of_a_commit_is_found_out_about() {
     with_stage("commits cut in the middle", |scene| {
         for (at, (what, kind, then)) in acts::TRAPS.into_iter().enumerate() {

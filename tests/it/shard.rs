@@ -36,7 +36,7 @@ struct World {
     process: Option<Shard<SimLog>>,
     /// How often commits of later processes must be asked for.
     slow: u32,
-    /// Changed accounts after which later processes commit.
+    /// Changed accounts after which later processes read nothing before those are on their way.
     commit_accounts: usize,
     starts: usize,
     events: usize,

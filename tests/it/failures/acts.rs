@@ -76,6 +76,13 @@ pub fn kill_broker(scene: &mut Scene, at: usize) {
     scene.cluster.restart_brokers();
 }
 
+/// A broker's disk is full until somebody has made room.
+pub fn fill_disk(scene: &mut Scene, at: usize) {
+    scene.cluster.fill_disk(at);
+    std::thread::sleep(SOME_WORK);
+    scene.cluster.restart_brokers();
+}
+
 /// The broker that leads the first partition of the events.
 pub fn leader(scene: &Scene) -> usize {
     scene.cluster.leader_of(&scene.topic("events"), 0)

@@ -88,6 +88,10 @@ fn act(scene: &mut Scene, rng: &mut fastrand::Rng, elapsed: Duration) -> String 
         }
         6 => {
             let broker = rng.usize(..BROKERS);
+            if rng.bool() {
+                acts::fill_disk(scene, broker);
+                return format!("the disk of broker {broker} full");
+            }
             acts::kill_broker(scene, broker);
             format!("broker {broker} killed")
         }

@@ -393,6 +393,19 @@ impl Cluster {
         self.brokers[at].process = None;
     }
 
+    /// Lets nothing more be written to the files of the broker `at`, as where its disk is full
+    /// (`EFBIG` in place of `ENOSPC`, which Kafka treats alike), and waits for what Kafka does
+    /// about it: a broker without a folder that it can write to ends.
+    pub fn fill_disk(&mut self, at: usize) {
+        let broker = self.brokers[at].process.as_mut();
+        let broker = broker.expect("a running broker");
+        broker.limit_files(1);
+        eventually("the broker without a disk to end", PATIENCE, || {
+            broker.ended()
+        });
+        self.brokers[at].process = None;
+    }
+
     /// Starts every stopped broker again on its own files and port, and waits until the
     /// whole cluster is up.
     pub fn restart_brokers(&mut self) {

@@ -123,6 +123,17 @@ impl Process {
         );
     }
 
+    /// From now on it cannot write past this many bytes of any file.
+    #[track_caller]
+    pub fn limit_files(&self, bytes: u64) {
+        let done = Command::new("prlimit")
+            .arg(format!("--pid={}", self.id()))
+            .arg(format!("--fsize={bytes}:"))
+            .status()
+            .unwrap_or_else(|e| panic!("cannot run prlimit: {e}"));
+        assert!(done.success(), "cannot limit {}", self.name);
+    }
+
     /// Memory that it holds, in KiB; `None` once it has ended.
     pub fn resident_kib(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
