@@ -250,7 +250,7 @@ impl Engine {
             },
             (None, _, _) => return,
         };
-        if partition.ahead().holds(key, work.source.offset) {
+        if partition.ahead().holds(key, work.source.offset, work.now) {
             return;
         }
         work.out.account = Some(key);
@@ -316,7 +316,7 @@ impl Engine {
             return;
         };
         let key = ip_key(&self.settings.state_key, ip);
-        if partition.ahead().holds(key, work.source.offset) {
+        if partition.ahead().holds(key, work.source.offset, work.now) {
             return;
         }
         work.out.address = Some(key);

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 pub use kafka::KafkaLog;
 
+use crate::engine::ahead::Held;
 use crate::event::Timestamp;
 
 /// One message of `auth.events`, borrowed from the log's own buffer.
@@ -58,7 +59,7 @@ pub enum Restoring {
 }
 
 /// Header of a record of `doorward.state` that holds more than the position committed with it:
-/// the first offset of its input partition that it does not hold.
+/// how much ([`Held`]).
 pub const AHEAD: &str = "doorward.ahead";
 
 /// One output record. The topic is a role, so that names stay settings.
@@ -127,7 +128,7 @@ pub struct StateRecord<'a> {
     /// `None` is a tombstone.
     pub value: Option<&'a [u8]>,
     /// What its header [`AHEAD`] says.
-    pub ahead: Option<i64>,
+    pub ahead: Option<Held>,
 }
 
 /// Takes one record of state.

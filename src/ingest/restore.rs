@@ -55,8 +55,8 @@ impl<R: StateReader> Restore<R> {
     }
 
     /// Reads for about [`SLICE`]; [`Restoring::Done`] once all that was committed before
-    /// [`Self::begin`] has been handed to `each`. What a record was ahead of that is behind the
-    /// position by now is left out.
+    /// [`Self::begin`] has been handed to `each`. How much a record holds is left out where the
+    /// position says more, and where there is none: then nobody has committed anything.
     pub fn slice<C>(&mut self, client: &mut C, each: EachState<'_>) -> Result<Restoring, LogError>
     where
         C: Client<StateReader = R>,
@@ -72,7 +72,9 @@ impl<R: StateReader> Restore<R> {
                 StateItem::Record { offset, record } => {
                     *position = (*position).max(offset + 1);
                     each(StateRecord {
-                        ahead: record.ahead.filter(|ahead| Some(*ahead) > from),
+                        ahead: record
+                            .ahead
+                            .filter(|held| from.is_some_and(|from| held.before > from)),
                         ..record
                     });
                 }

@@ -11,6 +11,7 @@ use super::raw::{Buffer, Item, Queue};
 use super::settings::{self, Quiet};
 use super::{TAKE, classify, is_passing};
 use crate::config::Kafka;
+use crate::engine::ahead::Held;
 use crate::log::client::{self, StateItem};
 use crate::log::{AHEAD, InputRecord, LogError, StateRecord};
 
@@ -89,7 +90,7 @@ impl client::StateReader for StateReader {
                         let record = StateRecord {
                             key,
                             value: payload,
-                            ahead: batch.header(at, &self.ahead).and_then(number),
+                            ahead: batch.header(at, &self.ahead).and_then(held),
                         };
                         each(StateItem::Record { offset, record });
                     }
@@ -106,6 +107,7 @@ impl client::StateReader for StateReader {
     }
 }
 
-fn number(header: &[u8]) -> Option<i64> {
+/// What a header says that doorward wrote.
+fn held(header: &[u8]) -> Option<Held> {
     std::str::from_utf8(header).ok()?.parse().ok()
 }

@@ -15,7 +15,8 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use crate::engine::StateKey;
-use crate::event::Source;
+use crate::engine::ahead::Held;
+use crate::event::{Source, Timestamp};
 use crate::log::{AHEAD, OutputRecord, OutputTopic, Transaction};
 
 /// Bytes of outputs after which a commit is due whatever else.
@@ -109,8 +110,21 @@ impl Limits {
 pub struct Durable {
     /// `None` is a tombstone.
     pub value: Option<Vec<u8>>,
-    /// The first offset that it did not hold when it was restored ahead of the position.
-    pub ahead: Option<i64>,
+    /// The newest broker time that its partition has handled.
+    pub newest: Timestamp,
+    /// What it held when it was restored, where that was more than the position said.
+    pub ahead: Option<Held>,
+}
+
+impl Durable {
+    /// What it holds, where the event at `last` changed it last.
+    fn held(&self, last: i64) -> Held {
+        let held = Held {
+            before: last + 1,
+            newest: self.newest,
+        };
+        self.ahead.map_or(held, |ahead| ahead.and(held))
+    }
 }
 
 impl Batch {
@@ -388,15 +402,15 @@ impl Part {
         self.outputs = left;
         let outputs = transaction.records.len() - begin;
         for (key, last) in taken {
-            let Durable { value, ahead } = encode(self.partition, key);
-            let until = ahead.map_or(last + 1, |ahead| ahead.max(last + 1));
+            let durable = encode(self.partition, key);
+            let held = durable.held(last);
             transaction.records.push(OutputRecord {
                 topic: OutputTopic::State,
                 key: key.0.to_vec(),
-                payload: value,
+                payload: durable.value,
                 partition: Some(self.partition),
-                headers: match until > position {
-                    true => vec![(AHEAD, until.to_string())],
+                headers: match held.before > position {
+                    true => vec![(AHEAD, held.to_string())],
                     false => Vec::new(),
                 },
             });

@@ -25,8 +25,10 @@ pub struct Owned {
     accounts: Partition,
     /// Offset of the next record; `None` until the first was read or restored.
     next_offset: Option<i64>,
-    /// The newest broker time, and when it came by the shard's own clock.
+    /// The broker time of the last record, and when it came by the shard's own clock.
     newest: Option<(Timestamp, Duration)>,
+    /// The highest broker time of all records so far.
+    highest: Timestamp,
 }
 
 impl Owned {
@@ -129,6 +131,7 @@ impl Core {
         let received = *self.received.get_or_insert_with(|| self.clock.monotonic());
         owned.next_offset = Some(record.offset + 1);
         owned.newest = Some((record.broker_time, received));
+        owned.highest = owned.highest.max(record.broker_time);
         let source = Source {
             partition: record.partition,
             offset: record.offset,
@@ -270,8 +273,8 @@ impl Core {
         let owned = self.partitions.entry(partition).or_default();
         let StateRecord { key, value, ahead } = record;
         self.engine.restore_state(&mut owned.accounts, key, value)?;
-        if let (Some(until), Ok(key)) = (ahead, key.try_into()) {
-            owned.accounts.ahead_mut().note(StateKey(key), until);
+        if let (Some(held), Ok(key)) = (ahead, key.try_into()) {
+            owned.accounts.ahead_mut().note(StateKey(key), held);
         }
         Ok(())
     }
@@ -296,10 +299,11 @@ impl Core {
         let now = self.clock.monotonic();
         let (engine, partitions) = (&self.engine, &self.partitions);
         let encode = |partition, key| {
-            let accounts = partitions.get(&partition).map(|owned| &owned.accounts);
+            let owned: Option<&Owned> = partitions.get(&partition);
             Durable {
-                value: accounts.and_then(|accounts| engine.encode_state(accounts, key)),
-                ahead: accounts.and_then(|accounts| accounts.ahead().of(key)),
+                value: owned.and_then(|owned| engine.encode_state(&owned.accounts, key)),
+                newest: owned.map_or(Timestamp(0), |owned| owned.highest),
+                ahead: owned.and_then(|owned| owned.accounts.ahead().of(key)),
             }
         };
         match first {

@@ -4,7 +4,7 @@
 use doorward::log::OutputTopic;
 use serde_json::json;
 
-use super::World;
+use super::{START, World};
 
 #[test]
 fn a_command_waits_for_no_other_partitions_state() {
@@ -129,4 +129,33 @@ fn an_event_that_its_account_holds_already_still_counts_for_its_address() {
         .collect();
     assert_eq!(values, [10], "of ten accounts, ada among them, once");
     assert_eq!(world.locked(), ["ada"]);
+}
+
+#[test]
+fn an_input_topic_that_was_made_anew_is_judged_from_its_beginning() {
+    let mut world = World::new(1);
+    world.commit_accounts = 10_000;
+    world.start();
+    world.turns(2);
+    for n in 0..60 {
+        world.failed_second_factor(0, &format!("user-{n}"));
+    }
+    world.failed_second_factor(0, "user-0");
+    world.attack(0, "ada");
+    world.turns(1);
+    assert_eq!(world.broker.committed(0), Some(50));
+
+    // What the records of ada and user-0 hold, they hold of another topic.
+    world.broker.make_input_anew();
+    world.broker.set_now(START.plus_ms(10_000));
+    world.start();
+    world.failed_second_factor(0, "user-19");
+    world.turns(12);
+    assert_eq!(world.broker.committed(0), Some(1));
+    world.start();
+    for _ in 0..3 {
+        world.failed_second_factor(0, "user-0");
+    }
+    world.turns(20);
+    assert_eq!(world.locked(), ["ada", "user-0"]);
 }

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use doorward::engine::ahead::Held;
 use doorward::event::Timestamp;
 use doorward::log::{
     AHEAD, EachState, InputRecord, Log, LogError, OutputRecord, OutputTopic, Restored, Restoring,
@@ -50,7 +51,7 @@ struct Message {
 #[derive(Clone)]
 struct Kept {
     value: Option<Vec<u8>>,
-    ahead: Option<i64>,
+    ahead: Option<Held>,
 }
 
 #[derive(Default)]
@@ -168,6 +169,14 @@ impl SimBroker {
         of_topic.cloned().collect()
     }
 
+    /// The input topic is deleted and made anew: offsets begin again, and the group has
+    /// committed none. State stays.
+    pub fn make_input_anew(&self) {
+        let mut state = self.0.borrow_mut();
+        state.input.iter_mut().for_each(Vec::clear);
+        state.committed.clear();
+    }
+
     /// The committed offset of an input partition.
     pub fn committed(&self, partition: i32) -> Option<i64> {
         let state = self.0.borrow();
@@ -201,7 +210,7 @@ impl SimBroker {
                     let ahead = record.headers.iter().find(|(name, _)| *name == AHEAD);
                     let kept = Kept {
                         value: record.payload.clone(),
-                        ahead: ahead.map(|(_, until)| until.parse().expect("an offset")),
+                        ahead: ahead.map(|(_, held)| held.parse().expect("what is held")),
                     };
                     compacted.insert(record.key.clone(), kept);
                 }
@@ -284,7 +293,7 @@ impl Log for SimLog {
             each(StateRecord {
                 key,
                 value: value.as_deref(),
-                ahead: ahead.filter(|ahead| Some(*ahead) > position),
+                ahead: ahead.filter(|held| position.is_some_and(|from| held.before > from)),
             });
         }
         Ok(Restoring::Done(Restored {
