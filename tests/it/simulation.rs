@@ -29,7 +29,7 @@ const START: Timestamp = Timestamp(1_795_327_200_000);
 /// Histories that are played where nobody says how many.
 const HISTORIES: u64 = 2_000;
 /// Histories in which a planted bug must be found; most are found in the first hundred.
-const CHANCES: u64 = 4_000;
+const CHANCES: u64 = 12_000;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
