@@ -264,7 +264,7 @@ impl Batch {
             } else {
                 0
             };
-            room = room.saturating_sub(part.queue.len());
+            room = room.saturating_sub(most.min(part.queue.len()));
             (part.urgent || most > 0).then_some(most)
         })
     }
