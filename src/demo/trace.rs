@@ -13,6 +13,9 @@ use crate::record::{CaseRecord, CommandRecord, DecisionRecord};
 use super::attack::Attack;
 use super::mailbox::Mail;
 
+/// Events of the attacked account that are remembered: an attack has some five.
+const MAX_EVENTS: usize = 64;
+
 /// One record as somebody outside doorward sees it, and when it was read.
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -107,6 +110,11 @@ pub struct Trace {
     /// The reason of an unlocking that no answer and no new password asked for.
     pub stray_unlock: Option<String>,
     steps: Vec<(Step, Timestamp)>,
+    /// The account's events since the attack began, and when the broker had each.
+    events: Vec<(String, Timestamp)>,
+    /// The event that completed the rule, as the decision says. It may be an earlier one than
+    /// the attack's last: what the owner got wrong before counts, too.
+    completed_by: Option<String>,
     revoked: bool,
     change_required: bool,
 }
@@ -121,6 +129,8 @@ impl Trace {
             mail: None,
             stray_unlock: None,
             steps: Vec::new(),
+            events: Vec::new(),
+            completed_by: None,
             revoked: false,
             change_required: false,
         }
@@ -167,9 +177,14 @@ impl Trace {
         if !mine {
             return false;
         }
+        if self.events.len() < MAX_EVENTS {
+            self.events.push((event.id.clone(), event.time));
+        }
         match event.kind.as_str() {
-            // Everything is measured from when the broker had the attack's last event.
-            _ if event.id == self.round.completing => self.mark(Step::Attack, event.time),
+            _ if event.id == self.round.completing => {
+                self.time_attack();
+                true
+            }
             "case_response" => self.answered(event.answer.as_deref(), at),
             "login"
                 if event.outcome.as_deref() == Some("failure")
@@ -181,6 +196,19 @@ impl Trace {
                 self.mark(Step::PasswordChanged, at)
             }
             _ => false,
+        }
+    }
+
+    /// What comes of an attack is measured from when the broker had the event that completed
+    /// the rule.
+    fn time_attack(&mut self) {
+        let by = self.completed_by.as_deref();
+        let by = by.unwrap_or(&self.round.completing);
+        let times = |id: &str| self.events.iter().find(|(seen, _)| seen == id);
+        let time = times(by).or_else(|| times(&self.round.completing));
+        if let Some((_, time)) = time.cloned() {
+            self.steps.retain(|(step, _)| *step != Step::Attack);
+            self.steps.push((Step::Attack, time));
         }
     }
 
@@ -207,6 +235,8 @@ impl Trace {
             return false;
         }
         self.case.clone_from(&decision.case);
+        self.completed_by = Some(decision.event.clone());
+        self.time_attack();
         self.mark(Step::Decision, at)
     }
 

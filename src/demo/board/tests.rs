@@ -75,6 +75,10 @@ impl Story {
     }
 
     fn decision(&mut self) -> Vec<Update> {
+        self.decision_by("r1-1")
+    }
+
+    fn decision_by(&mut self, event: &str) -> Vec<Update> {
         self.see(What::Decision(Arc::new(DecisionRecord {
             schema: 1,
             id: "d-1".into(),
@@ -84,9 +88,9 @@ impl Story {
             mode: "enforce".into(),
             effect: "acted".into(),
             value: 1,
-            event: "r1-1".into(),
+            event: event.into(),
             evidence: vec![EvidenceRecord {
-                id: "r1-1".into(),
+                id: event.into(),
                 time: "2026-01-01T00:00:00.000Z".into(),
                 ip: Some("203.0.113.9".into()),
                 country: Some("JP".into()),
@@ -164,6 +168,24 @@ fn a_round_fills_in_step_by_step_with_the_times_that_were_measured() {
     story.answer("me");
     assert_eq!(story.steps().last(), Some(&Step::Unlocked));
     assert!(story.board.snapshot().locks.is_empty());
+}
+
+#[test]
+fn what_came_of_an_attack_is_timed_from_the_event_that_completed_the_rule() {
+    // A wrong password of the owner's own had counted, so the attack's first event was enough.
+    let mut story = Story::begin();
+    let login = |id: &str| {
+        serde_json::json!({
+            "id": id, "type": "login", "account": ACCOUNT, "outcome": "failure"
+        })
+    };
+    story.event(login("r1-0"));
+    story.command("lock_account", "new_country");
+    story.event(login("r1-1"));
+    story.decision_by("r1-0");
+    let round = story.round();
+    let lock = round.steps.iter().find(|step| step.step == Step::Lock);
+    assert_eq!(lock.and_then(|step| step.ms), Some(20));
 }
 
 #[test]
