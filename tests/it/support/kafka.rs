@@ -55,8 +55,8 @@ pub fn start_cluster(size: usize) -> Option<Cluster> {
 /// through a door is led through the same one to every broker.
 pub fn start_cluster_with_doors(size: usize, doors: usize) -> Option<Cluster> {
     let lib = service("DOORWARD_KAFKA_LIB")?;
-    // A free port is only known to have been free, so a start that lost one to somebody
-    // else in between is tried again with others.
+    // A free port is only known to have been free, so a start that may have lost one to
+    // somebody else in between is tried again with others.
     for attempt in 1.. {
         let mut cluster = Cluster::configure(&lib, size, doors);
         for broker in &mut cluster.brokers {
@@ -64,7 +64,7 @@ pub fn start_cluster_with_doors(size: usize, doors: usize) -> Option<Cluster> {
         }
         match cluster.wait_until_ready() {
             Ok(()) => return Some(cluster),
-            Err(why) if attempt < 3 && why.contains("Address already in use") => {}
+            Err(why) if attempt < 3 => eprintln!("Kafka did not start, once more: {why}"),
             Err(why) => panic!("Kafka did not start: {why}"),
         }
     }
@@ -497,8 +497,12 @@ fn java(lib: &Path, folder: &Path) -> Command {
     command
 }
 
+/// A port that is free, and that no outgoing connection is given by the system (32768 and up,
+/// `ip(7)`): a broker that is killed wants it back.
 fn free_port() -> TcpListener {
-    TcpListener::bind(("127.0.0.1", 0)).expect("a free port")
+    (0..1_000)
+        .find_map(|_| TcpListener::bind(("127.0.0.1", fastrand::u16(20_000..32_000))).ok())
+        .expect("a free port")
 }
 
 fn settings(node: usize, size: usize, voters: &str, folder: &Path) -> String {
