@@ -170,6 +170,12 @@ impl Trace {
         new
     }
 
+    /// The same, whatever was marked before.
+    fn mark_anew(&mut self, step: Step, at: Timestamp) {
+        self.steps.retain(|(marked, _)| *marked != step);
+        self.steps.push((step, at));
+    }
+
     fn event(&mut self, event: &EventLine, at: Timestamp) -> bool {
         // The web may answer before it has read the case and then names no account.
         let mine = event.account.as_deref() == Some(&self.round.account)
@@ -207,8 +213,7 @@ impl Trace {
         let times = |id: &str| self.events.iter().find(|(seen, _)| seen == id);
         let time = times(by).or_else(|| times(&self.round.completing));
         if let Some((_, time)) = time.cloned() {
-            self.steps.retain(|(step, _)| *step != Step::Attack);
-            self.steps.push((Step::Attack, time));
+            self.mark_anew(Step::Attack, time);
         }
     }
 
@@ -221,8 +226,7 @@ impl Trace {
         };
         if newer {
             self.answer = answer.map(str::to_owned);
-            self.steps.retain(|(step, _)| *step != Step::Answer);
-            self.mark(Step::Answer, at);
+            self.mark_anew(Step::Answer, at);
         }
         newer
     }

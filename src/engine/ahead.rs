@@ -35,6 +35,11 @@ impl Held {
         }
     }
 
+    /// Whether this is more than `position` says; never where nobody has committed one.
+    pub fn is_ahead_of(self, position: Option<i64>) -> bool {
+        position.is_some_and(|position| self.before > position)
+    }
+
     fn holds(self, offset: i64, broker_time: Timestamp) -> bool {
         offset < self.before && broker_time <= self.newest
     }

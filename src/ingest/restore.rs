@@ -72,9 +72,7 @@ impl<R: StateReader> Restore<R> {
                 StateItem::Record { offset, record } => {
                     *position = (*position).max(offset + 1);
                     each(StateRecord {
-                        ahead: record
-                            .ahead
-                            .filter(|held| from.is_some_and(|from| held.before > from)),
+                        ahead: record.ahead.filter(|held| held.is_ahead_of(from)),
                         ..record
                     });
                 }

@@ -409,7 +409,7 @@ impl Part {
                 key: key.0.to_vec(),
                 payload: durable.value,
                 partition: Some(self.partition),
-                headers: match held.before > position {
+                headers: match held.is_ahead_of(Some(position)) {
                     true => vec![(AHEAD, held.to_string())],
                     false => Vec::new(),
                 },

@@ -224,14 +224,16 @@ impl Core {
                 self.counters.command(command.kind);
                 self.batch.command(source.partition, received);
             }
-            let mut caused = Vec::new();
+            let is_urgent = outputs.is_urgent();
             output::records(outputs, &self.known.provenance, |key, record| {
-                caused.push(key);
                 self.batch.push(source, key, record, received);
+                if let Some(key) = key.filter(|_| is_urgent) {
+                    self.batch.urgent(source.partition, key);
+                }
             });
-            if outputs.is_urgent() {
+            if is_urgent {
                 // What was pushed out or cleared by the way goes along; it is little.
-                for key in outputs.changed.iter().chain(caused.iter().flatten()) {
+                for key in &outputs.changed {
                     self.batch.urgent(source.partition, *key);
                 }
             }

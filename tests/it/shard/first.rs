@@ -6,6 +6,18 @@ use serde_json::json;
 
 use super::{START, World};
 
+/// So many accounts failed once each, and nothing of them is committed.
+fn failures(accounts: usize) -> World {
+    let mut world = World::new(1);
+    world.commit_accounts = 10_000;
+    world.start();
+    world.turns(2);
+    for n in 0..accounts {
+        world.failed_second_factor(0, &format!("user-{n}"));
+    }
+    world
+}
+
 #[test]
 fn a_command_waits_for_no_other_partitions_state() {
     let mut world = World::new(2);
@@ -59,13 +71,7 @@ fn a_large_partition_is_committed_alone_so_that_commands_find_the_way_free() {
 
 #[test]
 fn a_command_waits_neither_for_the_state_of_others_nor_is_it_repeated_after_a_crash() {
-    let mut world = World::new(1);
-    world.commit_accounts = 10_000;
-    world.start();
-    world.turns(2);
-    for n in 0..300 {
-        world.failed_second_factor(0, &format!("user-{n}"));
-    }
+    let mut world = failures(300);
     world.attack(0, "ada");
     world.turns(1);
     assert_eq!(world.locked(), ["ada"]);
@@ -133,13 +139,7 @@ fn an_event_that_its_account_holds_already_still_counts_for_its_address() {
 
 #[test]
 fn an_input_topic_that_was_made_anew_is_judged_from_its_beginning() {
-    let mut world = World::new(1);
-    world.commit_accounts = 10_000;
-    world.start();
-    world.turns(2);
-    for n in 0..60 {
-        world.failed_second_factor(0, &format!("user-{n}"));
-    }
+    let mut world = failures(60);
     world.failed_second_factor(0, "user-0");
     world.attack(0, "ada");
     world.turns(1);

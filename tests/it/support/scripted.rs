@@ -293,7 +293,7 @@ impl Log for SimLog {
             each(StateRecord {
                 key,
                 value: value.as_deref(),
-                ahead: ahead.filter(|held| position.is_some_and(|from| held.before > from)),
+                ahead: ahead.filter(|held| held.is_ahead_of(position)),
             });
         }
         Ok(Restoring::Done(Restored {
